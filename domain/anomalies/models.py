@@ -1,0 +1,77 @@
+"""What the detectors know of each series, and the episodes in which one left its expectation."""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, LargeBinary
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from domain.core.model import Base, Big, Json, Key
+
+
+class Phase(StrEnum):
+    """LEARNING: too little history for a verdict. RECOVERING: gone, but not for long enough."""
+
+    LEARNING = "LEARNING"
+    NORMAL = "NORMAL"
+    PENDING = "PENDING"
+    FIRING = "FIRING"
+    RECOVERING = "RECOVERING"
+    CLOSED = "CLOSED"
+
+
+class Direction(StrEnum):
+    UP = "UP"
+    DOWN = "DOWN"
+    MISSING = "MISSING"
+
+
+class AccountWatch(Base):
+    """How far an account is judged (`judged_until`, exclusive), and its detectors' state, saved exactly."""
+
+    __tablename__ = "account_watches"
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    judged_from: Mapped[datetime]
+    judged_until: Mapped[datetime]
+    state: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Watch(Base):
+    """The present phase of one watched series."""
+
+    __tablename__ = "watches"
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    series_id: Mapped[UUID] = mapped_column(ForeignKey("series.id"), primary_key=True)
+    phase: Mapped[Phase]
+    since: Mapped[datetime]
+    remark: Mapped[str | None]
+
+
+class Anomaly(Base):
+    """An episode: a stretch in which a series left its expectation. Figures are those of the worst window."""
+
+    __tablename__ = "anomalies"
+    __table_args__ = (Index(None, "account_id", "series_id", "started_at"),)
+
+    id: Mapped[Key]
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"))
+    series_id: Mapped[UUID] = mapped_column(ForeignKey("series.id"))
+    incident_id: Mapped[UUID | None] = mapped_column(index=True)
+    phase: Mapped[Phase]
+    direction: Mapped[Direction]
+    started_at: Mapped[datetime]
+    detected_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    observed: Mapped[float]
+    expected: Mapped[float]
+    lower: Mapped[float]
+    upper: Mapped[float]
+    score: Mapped[float]
+    sample_size: Mapped[Big]
+    detector: Mapped[str]
+    cause: Mapped[dict[str, str]] = mapped_column(JSONB)
+    details: Mapped[Json]

@@ -1,0 +1,121 @@
+"""Keyset pages: a page begins behind the last row of the one before, by the same order, ties broken by id."""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.core.errors import InvalidInput
+
+T = TypeVar("T")
+MAX_PAGE, DEFAULT_PAGE = 100, 20
+_TYPES: dict[str, Callable[[Any], Any]] = {
+    "t": datetime.fromisoformat,
+    "u": UUID,
+    "s": str,
+    "i": int,
+    "f": float,
+}
+
+
+@dataclass(frozen=True)
+class Page:
+    """What part of a list is asked for: the first `size` after `cursor`, or (`backwards`) the last before it."""
+
+    size: int = DEFAULT_PAGE
+    cursor: str | None = None
+    backwards: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        first: int | None,
+        after: str | None,
+        last: int | None = None,
+        before: str | None = None,
+    ) -> "Page":
+        """Relay's arguments; `first` with `last`, or a size outside 0..100, is InvalidInput."""
+        if first is not None and last is not None:
+            raise InvalidInput("`first` and `last` cannot be given together.", path=("first",))
+        if after is not None and before is not None:
+            raise InvalidInput("`after` and `before` cannot be given together.", path=("after",))
+        backwards = last is not None or (first is None and before is not None)
+        if (backwards and after is not None) or (not backwards and before is not None):
+            raise InvalidInput("`first` goes with `after`, `last` with `before`.", path=("after",))
+        size = last if last is not None else first if first is not None else DEFAULT_PAGE
+        if not 0 <= size <= MAX_PAGE:
+            name = "last" if backwards else "first"
+            raise InvalidInput(f"`{name}` must be from 0 to {MAX_PAGE}, not {size}.", path=(name,))
+        return cls(size=size, cursor=before if backwards else after, backwards=backwards)
+
+
+@dataclass(frozen=True)
+class Slice(Generic[T]):
+    """One page of rows, in the order of the list, with their cursors."""
+
+    rows: Sequence[T]
+    cursors: Sequence[str]
+    has_next: bool
+    has_previous: bool
+
+
+def encode(values: Sequence[Any]) -> str:
+    parts = []
+    for value in values:
+        if isinstance(value, datetime):
+            parts.append(["t", value.isoformat()])
+        elif isinstance(value, UUID):
+            parts.append(["u", str(value)])
+        else:
+            kind = "i" if isinstance(value, int) else "f" if isinstance(value, float) else "s"
+            parts.append([kind, value])
+    return base64.urlsafe_b64encode(json.dumps(parts, separators=(",", ":")).encode()).decode()
+
+
+def decode(cursor: str, *, width: int) -> list[Any]:
+    """The values of a cursor made by `encode`; anything else is InvalidInput, whatever it is."""
+    try:
+        parts = json.loads(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
+        values = [_TYPES[kind](value) for kind, value in parts]
+    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
+        raise InvalidInput("This cursor is not one of ours.", path=("after",)) from error
+    if len(values) != width:
+        raise InvalidInput("This cursor belongs to another list.", path=("after",))
+    return values
+
+
+async def fetch(
+    session: AsyncSession,
+    statement: Select[tuple[T]],
+    page: Page,
+    *,
+    keys: Sequence[ColumnElement[Any]],
+    descending: bool = False,
+    binds: dict[str, Any] | None = None,
+) -> Slice[T]:
+    """One page of `statement` ordered by `keys` (the last of them unique), all in one direction."""
+    reverse = descending != page.backwards
+    if page.cursor is not None:
+        edge = decode(page.cursor, width=len(keys))
+        row = tuple_(*keys)
+        statement = statement.where(row < tuple(edge) if reverse else row > tuple(edge))
+    order = [key.desc() if reverse else key.asc() for key in keys]
+    statement = statement.add_columns(*keys).order_by(*order).limit(page.size + 1)
+    found = list((await session.execute(statement, binds or {})).all())
+    more, found = len(found) > page.size, found[: page.size]
+    if page.backwards:
+        found.reverse()
+    before = page.cursor is not None
+    return Slice(
+        rows=[row[0] for row in found],
+        cursors=[encode(tuple(row)[1:]) for row in found],
+        has_next=before if page.backwards else more,
+        has_previous=more if page.backwards else before,
+    )
