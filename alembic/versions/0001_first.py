@@ -130,7 +130,7 @@ SECURITY: dict[str, tuple[str | None, str | None, str | None, str | None]] = {
     ),
     "minutes": (OWN, None, None, None),
     "hours": (OWN, None, None, None),
-    "dirty_hours": (None, None, None, None),
+    "dirty_hours": (OWN, None, None, None),
     "watermarks": (OWN, None, None, None),
     "ingest_batches": (
         "scope = current_setting('vitals.scope', true)",
@@ -573,6 +573,11 @@ def upgrade() -> None:
         sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "(kind = 'MERCHANT') = (account_id IS NOT NULL)"
+            " AND (kind = 'PARTNER') = (partner_id IS NOT NULL)",
+            name=op.f("ck_api_keys_owner"),
+        ),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_api_keys_account_id")),
         sa.ForeignKeyConstraint(["partner_id"], ["partners.id"], name=op.f("fk_api_keys_partner_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),

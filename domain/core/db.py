@@ -16,7 +16,7 @@ _ENTER_READ_ONLY = text(
 
 
 def asyncpg_url(url: str) -> URL:
-    """Any `postgres://` address as SQLAlchemy's asyncpg dialect takes it (libpq's `sslmode` is `ssl` there)."""
+    """Any `postgres://` address as SQLAlchemy's asyncpg dialect takes it (`sslmode` is `ssl` there)."""
     parsed = make_url(url).set(drivername="postgresql+asyncpg")
     query = dict(parsed.query)
     if "sslmode" in query:
@@ -48,7 +48,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, scope: str = "") -> AsyncIterator[AsyncSession]:
-        """One transaction in `scope` (such as `account:<uuid>`; "" sees no tenant's rows): commits unless it raises."""
+        """One transaction in `scope`, such as `account:<uuid>` ("" sees nobody's rows); commits unless it raises."""
         async with self._sessions() as session, session.begin():
             await session.execute(_ENTER, {"scope": scope})
             yield session

@@ -9,8 +9,10 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, tuple_
+from sqlalchemy import ColumnElement, Select, Uuid, bindparam, func, select, true, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from domain.core.errors import InvalidInput
 
@@ -27,7 +29,7 @@ _TYPES: dict[str, Callable[[Any], Any]] = {
 
 @dataclass(frozen=True)
 class Page:
-    """What part of a list is asked for: the first `size` after `cursor`, or (`backwards`) the last before it."""
+    """The part of a list that is asked for: the first `size` after `cursor`, or the last before it."""
 
     size: int = DEFAULT_PAGE
     cursor: str | None = None
@@ -84,6 +86,8 @@ def decode(cursor: str, *, width: int) -> list[Any]:
     try:
         parts = json.loads(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
         values = [_TYPES[kind](value) for kind, value in parts]
+        if any(isinstance(value, datetime) and value.tzinfo is None for value in values):
+            raise ValueError("a time without an offset")
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
         raise InvalidInput("This cursor is not one of ours.", path=("after",)) from error
     if len(values) != width:
@@ -101,21 +105,65 @@ async def fetch(
     binds: dict[str, Any] | None = None,
 ) -> Slice[T]:
     """One page of `statement` ordered by `keys` (the last of them unique), all in one direction."""
+    paged = _paged(statement, page, keys, descending).add_columns(*keys)
+    found = (await session.execute(paged, binds or {})).all()
+    return _slice([tuple(row) for row in found], page)
+
+
+async def fetch_each(
+    session: AsyncSession,
+    statement: Select[tuple[T]],
+    page: Page,
+    *,
+    parent: ColumnElement[UUID],
+    parents: Sequence[UUID],
+    keys: Sequence[ColumnElement[Any]],
+    descending: bool = False,
+    binds: dict[str, Any] | None = None,
+) -> dict[UUID, Slice[T]]:
+    """The same page of the list of each of `parents`, told apart by the column `parent`, in one statement."""
+    whose = select(func.unnest(bindparam("page_parents", type_=ARRAY(Uuid))).label("id")).subquery("parents")
+    labels = [key.label(f"key_{i}") for i, key in enumerate(keys)]
+    paged = _paged(statement.where(parent == whose.c.id), page, keys, descending)
+    items = paged.add_columns(*labels).lateral("items")
+    entity = aliased(statement.column_descriptions[0]["entity"], items)
+    columns = [items.c[label.name] for label in labels]
+    joined = select(whose.c.id, entity, *columns).join_from(whose, items, true())
+    ordered = joined.order_by(whose.c.id, *_order(columns, descending != page.backwards))
+    found: dict[UUID, list[tuple[Any, ...]]] = {key: [] for key in parents}
+    for row in await session.execute(ordered, {**(binds or {}), "page_parents": list(parents)}):
+        found[row[0]].append(tuple(row)[1:])
+    return {key: _slice(rows, page) for key, rows in found.items()}
+
+
+def _order(keys: Sequence[ColumnElement[Any]], reverse: bool) -> list[ColumnElement[Any]]:
+    return [key.desc() if reverse else key.asc() for key in keys]
+
+
+def _paged(
+    statement: Select[tuple[T]], page: Page, keys: Sequence[ColumnElement[Any]], descending: bool
+) -> Select[tuple[T]]:
+    """The rows of the page and one more, which tells whether there are others behind it."""
     reverse = descending != page.backwards
     if page.cursor is not None:
-        edge = decode(page.cursor, width=len(keys))
+        edge = tuple(decode(page.cursor, width=len(keys)))
+        for key, value in zip(keys, edge, strict=True):
+            if not isinstance(value, key.type.python_type):
+                raise InvalidInput("This cursor belongs to another list.", path=("after",))
         row = tuple_(*keys)
-        statement = statement.where(row < tuple(edge) if reverse else row > tuple(edge))
-    order = [key.desc() if reverse else key.asc() for key in keys]
-    statement = statement.add_columns(*keys).order_by(*order).limit(page.size + 1)
-    found = list((await session.execute(statement, binds or {})).all())
-    more, found = len(found) > page.size, found[: page.size]
+        statement = statement.where(row < edge if reverse else row > edge)
+    return statement.order_by(*_order(keys, reverse)).limit(page.size + 1)
+
+
+def _slice(found: Sequence[tuple[Any, ...]], page: Page) -> Slice[Any]:
+    """A page of rows, each followed by its keys, of which one may be too many."""
+    more, kept = len(found) > page.size, list(found[: page.size])
     if page.backwards:
-        found.reverse()
+        kept.reverse()
     before = page.cursor is not None
     return Slice(
-        rows=[row[0] for row in found],
-        cursors=[encode(tuple(row)[1:]) for row in found],
+        rows=[row[0] for row in kept],
+        cursors=[encode(row[1:]) for row in kept],
         has_next=before if page.backwards else more,
         has_previous=more if page.backwards else before,
     )

@@ -15,13 +15,13 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="VITALS_", frozen=True, extra="ignore")
 
     database_url: str = Field(
-        "postgresql://vitals_app@127.0.0.1:5432/vitals", validation_alias="DATABASE_URL"
+        default="postgresql://vitals_app@127.0.0.1:5432/vitals", validation_alias="DATABASE_URL"
     )
     worker_database_url: str = ""
     owner_database_url: str = ""
     direct_database_url: str = ""
-    broker_url: str = Field("redis://127.0.0.1:6379/0", validation_alias="BROKER_URL")
-    port: int = Field(8000, validation_alias="PORT")
+    broker_url: str = Field(default="redis://127.0.0.1:6379/0", validation_alias="BROKER_URL")
+    port: int = Field(default=8000, validation_alias="PORT")
     data: Path = Path(".local")
     rate_limit: Literal["on", "off"] = "on"
 

@@ -1,0 +1,264 @@
+"""Builders: each makes one row with defaults for all that a test does not care about.
+
+`place` is a session, or a Database in which the row is committed; rows of the workers' tables
+(an incident's accounts, insights) need `worker_db`. Nothing is recorded in the outbox.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.access.models import ApiKey, PrincipalKind
+from domain.access.principal import Principal
+from domain.catalog.models import (
+    Account,
+    AccountTree,
+    ComponentStatus,
+    Dependency,
+    Partner,
+    PartnerKind,
+    Service,
+)
+from domain.core.db import Database
+from domain.core.events import Event
+from domain.core.ids import uuid7
+from domain.incidents.models import (
+    ActorKind,
+    HealthKind,
+    Impact,
+    Incident,
+    IncidentAccount,
+    IncidentPartner,
+    IncidentService,
+    IncidentStatus,
+    IncidentUpdate,
+    Origin,
+    Severity,
+)
+from domain.insights.models import Insight, InsightKind, InsightStatus
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+SCOPES = ("catalog:read", "telemetry:read", "incidents:read", "insights:read")
+
+Place = Database | AsyncSession
+_number = count(1)
+
+
+@asynccontextmanager
+async def _open(place: Place) -> AsyncIterator[AsyncSession]:
+    if isinstance(place, AsyncSession):
+        yield place
+        return
+    async with place.transaction("operator") as session:
+        yield session
+
+
+async def _add(place: Place, *rows: object) -> None:
+    """Add rows in the order given, so that those referred to come first."""
+    async with _open(place) as session:
+        for row in rows:
+            session.add(row)
+            await session.flush()
+
+
+async def account(
+    place: Place, *, name: str | None = None, parent: Account | None = None, **columns: Any
+) -> Account:
+    """An account below `parent`, with its rows in the tree."""
+    number = next(_number)
+    values: dict[str, Any] = {
+        "external_id": f"merchant-{number}",
+        "country": "BR",
+        "currency": "BRL",
+        "time_zone": "America/Sao_Paulo",
+        "created_at": NOON,
+    }
+    row = Account(
+        **values | {"id": uuid7(), "name": name or f"Merchant {number}"} | columns,
+        parent_id=parent.id if parent else None,
+    )
+    async with _open(place) as session:
+        await _add(session, row)
+        above: Sequence[UUID] = ()
+        if parent:
+            tree = select(AccountTree.ancestor_id).where(AccountTree.account_id == parent.id)
+            above = (await session.scalars(tree)).all()
+        pairs = [{"ancestor_id": ancestor_id, "account_id": row.id} for ancestor_id in (*above, row.id)]
+        await session.execute(insert(AccountTree), pairs)
+    return row
+
+
+def _component(kind: str, name: str | None) -> dict[str, Any]:
+    number = next(_number)
+    return {
+        "id": uuid7(),
+        "code": f"{kind}-{number}",
+        "name": name or f"{kind.capitalize()} {number}",
+        "status": ComponentStatus.OPERATIONAL,
+        "status_since": NOON,
+        "created_at": NOON,
+    }
+
+
+async def service(place: Place, *, name: str | None = None, **columns: Any) -> Service:
+    row = Service(**_component("service", name) | columns)
+    await _add(place, row)
+    return row
+
+
+async def partner(place: Place, *, name: str | None = None, **columns: Any) -> Partner:
+    defaults: dict[str, Any] = {"kind": PartnerKind.ACQUIRER, "regions": ["BR"]}
+    row = Partner(**_component("partner", name) | defaults | columns)
+    await _add(place, row)
+    return row
+
+
+async def dependency(
+    place: Place, account: Account, component: Service | Partner, *, traffic_share: float = 0.5
+) -> Dependency:
+    row = Dependency(id=uuid7(), account_id=account.id, traffic_share=traffic_share)
+    if isinstance(component, Service):
+        row.service_id = component.id
+    else:
+        row.partner_id = component.id
+    await _add(place, row)
+    return row
+
+
+async def incident(
+    place: Place,
+    *,
+    partners: Sequence[Partner] = (),
+    services: Sequence[Service] = (),
+    accounts: Sequence[Account] = (),
+    **columns: Any,
+) -> Incident:
+    """A live incident that has reached `accounts`; one with `resolved_at` is RESOLVED."""
+    number = next(_number)
+    values: dict[str, Any] = {
+        "id": uuid7(),
+        "kind": HealthKind.COMPONENT_STATUS,
+        "title": f"Payments are slow ({number})",
+        "summary": "Some payments take longer than usual.",
+        "status": IncidentStatus.RESOLVED if columns.get("resolved_at") else IncidentStatus.INVESTIGATING,
+        "impact": Impact.MAJOR,
+        "severity": Severity.CRITICAL,
+        "origin": Origin.DECLARED,
+        "grouping_key": f"made:{number}",
+        "is_public": False,
+        "started_at": NOON,
+        "created_at": NOON,
+        "updated_at": NOON,
+    }
+    row = Incident(**values | columns)
+    links: list[object] = [IncidentPartner(incident_id=row.id, partner_id=one.id) for one in partners]
+    links += [IncidentService(incident_id=row.id, service_id=one.id) for one in services]
+    links += [_reached(row, one) for one in accounts]
+    await _add(place, row, *links)
+    return row
+
+
+def _reached(incident: Incident, account: Account) -> IncidentAccount:
+    return IncidentAccount(
+        incident_id=incident.id,
+        account_id=account.id,
+        reached_at=NOON,
+        updated_at=NOON,
+        summary="",
+        currency=account.currency,
+    )
+
+
+async def update(place: Place, incident: Incident, **columns: Any) -> IncidentUpdate:
+    values: dict[str, Any] = {
+        "id": uuid7(),
+        "status": incident.status,
+        "body": "We are looking into it.",
+        "display_at": NOON,
+        "created_at": NOON,
+        "updated_at": NOON,
+        "author_kind": ActorKind.PERSON,
+        "author_name": "on-call",
+        "affected_components": [],
+    }
+    row = IncidentUpdate(**values | columns, incident_id=incident.id)
+    await _add(place, row)
+    return row
+
+
+async def insight(place: Place, account: Account, **columns: Any) -> Insight:
+    number = next(_number)
+    values: dict[str, Any] = {
+        "id": uuid7(),
+        "finding_key": f"made:{number}",
+        "kind": InsightKind.AUTHORIZATION_RATE_DROP,
+        "status": InsightStatus.NEW,
+        "severity": Severity.CRITICAL,
+        "title": f"Fewer payments are approved ({number})",
+        "summary": "The authorization rate is lower than expected.",
+        "evidence": [],
+        "recommended_actions": [],
+        "currency": account.currency,
+        "confidence": 0.9,
+        "created_at": NOON,
+        "updated_at": NOON,
+    }
+    row = Insight(**values | columns, account_id=account.id)
+    await _add(place, row)
+    return row
+
+
+async def api_key(place: Place, owner: Principal, **columns: Any) -> ApiKey:
+    """The row of a key that nobody can log in with: its secret is unknown."""
+    values: dict[str, Any] = {
+        "id": owner.key_id,
+        "name": owner.name,
+        "prefix": f"made{next(_number)}",
+        "secret_hash": b"",
+        "kind": owner.kind,
+        "account_id": owner.account_id,
+        "partner_id": owner.partner_id,
+        "scopes": sorted(owner.scopes),
+        "created_at": NOON,
+    }
+    row = ApiKey(**values | columns)
+    await _add(place, row)
+    return row
+
+
+def _principal(kind: PrincipalKind, name: str, scopes: Sequence[str], **fields: Any) -> Principal:
+    key_id = uuid7()
+    return Principal(
+        kind=kind, subject=f"key:{key_id}", name=name, scopes=frozenset(scopes), key_id=key_id, **fields
+    )
+
+
+def operator(*, scopes: Sequence[str] = (*SCOPES, "incidents:write")) -> Principal:
+    return _principal(PrincipalKind.OPERATOR, "operator", scopes)
+
+
+def merchant(account: Account, *below: Account, scopes: Sequence[str] = SCOPES) -> Principal:
+    """The principal of `account`, with the accounts `below` it."""
+    ids = tuple(one.id for one in (account, *below))
+    return _principal(PrincipalKind.MERCHANT, account.name, scopes, account_id=account.id, account_ids=ids)
+
+
+def of_partner(partner: Partner, *, scopes: Sequence[str] = (*SCOPES, "incidents:write")) -> Principal:
+    return _principal(PrincipalKind.PARTNER, partner.name, scopes, partner_id=partner.id)
+
+
+def ingest(*, scopes: Sequence[str] = ("telemetry:write",)) -> Principal:
+    return _principal(PrincipalKind.INGEST, "ingest", scopes)
+
+
+async def recorded_events(worker_db: Database) -> list[tuple[str, Mapping[str, Any]]]:
+    """Names and payloads of all events in the outbox, oldest first."""
+    async with worker_db.read() as session:
+        rows = await session.execute(select(Event.name, Event.payload).order_by(Event.position))
+        return [(name, payload) for name, payload in rows]
