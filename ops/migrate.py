@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import asyncpg
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy import make_url
 
 from domain.core.db import listen
@@ -97,9 +97,13 @@ def revise(settings: Settings, message: str) -> None:
     command.revision(_config(settings.owner_database_url), message=message, autogenerate=True)
 
 
+def revisions() -> list[Script]:
+    """Every migration, the newest first."""
+    return list(ScriptDirectory.from_config(_config("")).walk_revisions())
+
+
 def head() -> str:
-    script = ScriptDirectory.from_config(_config(""))
-    return script.get_current_head() or "nothing"
+    return revisions()[0].revision
 
 
 def status(settings: Settings) -> tuple[str | None, str]:

@@ -14,8 +14,10 @@ from uuid import UUID
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.access.models import ApiKey, PrincipalKind
+from domain.access import service as access
+from domain.access.models import PrincipalKind
 from domain.access.principal import Principal
+from domain.access.scopes import granted
 from domain.catalog.models import (
     Account,
     AccountTree,
@@ -44,7 +46,6 @@ from domain.incidents.models import (
 from domain.insights.models import Insight, InsightKind, InsightStatus
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
-SCOPES = ("catalog:read", "telemetry:read", "incidents:read", "insights:read")
 
 Place = Database | AsyncSession
 _number = count(1)
@@ -214,46 +215,56 @@ async def insight(place: Place, account: Account, **columns: Any) -> Insight:
     return row
 
 
-async def api_key(place: Place, owner: Principal, **columns: Any) -> ApiKey:
-    """The row of a key that nobody can log in with: its secret is unknown."""
-    values: dict[str, Any] = {
-        "id": owner.key_id,
-        "name": owner.name,
-        "prefix": f"made{next(_number)}",
-        "secret_hash": b"",
-        "kind": owner.kind,
-        "account_id": owner.account_id,
-        "partner_id": owner.partner_id,
-        "scopes": sorted(owner.scopes),
-        "created_at": NOON,
-    }
-    row = ApiKey(**values | columns)
-    await _add(place, row)
-    return row
+async def key(
+    place: Place,
+    *,
+    account: Account | None = None,
+    partner: Partner | None = None,
+    kind: PrincipalKind | None = None,
+    scopes: Sequence[str] | None = None,
+) -> str:
+    """The text of a new key of an account, of a partner, or of `kind` (an operator's by default)."""
+    kind = kind or (
+        PrincipalKind.MERCHANT if account else PrincipalKind.PARTNER if partner else PrincipalKind.OPERATOR
+    )
+    holder = access.Holder(
+        kind, account_id=account.id if account else None, partner_id=partner.id if partner else None
+    )
+    async with _open(place) as session:
+        _, secret = await access.create_key(
+            session, name=f"key {next(_number)}", holder=holder, by="test", at=NOON, scopes=scopes
+        )
+    return secret
 
 
-def _principal(kind: PrincipalKind, name: str, scopes: Sequence[str], **fields: Any) -> Principal:
+def _principal(kind: PrincipalKind, name: str, scopes: Sequence[str] | None, **fields: Any) -> Principal:
     key_id = uuid7()
     return Principal(
-        kind=kind, subject=f"key:{key_id}", name=name, scopes=frozenset(scopes), key_id=key_id, **fields
+        kind=kind,
+        subject=f"key:{key_id}",
+        name=name,
+        scopes=frozenset(granted(kind, scopes)),
+        key_id=key_id,
+        **fields,
     )
 
 
-def operator(*, scopes: Sequence[str] = (*SCOPES, "incidents:write")) -> Principal:
+def operator(*, scopes: Sequence[str] | None = None) -> Principal:
+    """A principal without a row; so are the next three. `scopes` None are those of its kind."""
     return _principal(PrincipalKind.OPERATOR, "operator", scopes)
 
 
-def merchant(account: Account, *below: Account, scopes: Sequence[str] = SCOPES) -> Principal:
+def merchant(account: Account, *below: Account, scopes: Sequence[str] | None = None) -> Principal:
     """The principal of `account`, with the accounts `below` it."""
     ids = tuple(one.id for one in (account, *below))
     return _principal(PrincipalKind.MERCHANT, account.name, scopes, account_id=account.id, account_ids=ids)
 
 
-def of_partner(partner: Partner, *, scopes: Sequence[str] = (*SCOPES, "incidents:write")) -> Principal:
+def of_partner(partner: Partner, *, scopes: Sequence[str] | None = None) -> Principal:
     return _principal(PrincipalKind.PARTNER, partner.name, scopes, partner_id=partner.id)
 
 
-def ingest(*, scopes: Sequence[str] = ("telemetry:write",)) -> Principal:
+def ingest(*, scopes: Sequence[str] | None = None) -> Principal:
     return _principal(PrincipalKind.INGEST, "ingest", scopes)
 
 

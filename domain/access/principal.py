@@ -9,7 +9,7 @@ from domain.access.models import PrincipalKind
 
 @dataclass(frozen=True)
 class Principal:
-    """One key or token. `account_ids` are a merchant's account and all below it; `subject` names it in audits."""
+    """One key. `account_ids` are a merchant's account and all below it; `subject` names it in audits."""
 
     kind: PrincipalKind
     subject: str
@@ -35,7 +35,7 @@ class Principal:
 
     @property
     def stream(self) -> str:
-        """The stream of events that this principal follows; an ingest key has none and finds nothing in it."""
+        """The stream of events that this principal follows; an ingest key has none and finds nothing."""
         return self.scope
 
     def binds(self) -> dict[str, Any]:

@@ -8,18 +8,8 @@ from sqlalchemy import ForeignKey, Index, LargeBinary
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from domain.core.model import Base, Big, Json, Key
-
-
-class Phase(StrEnum):
-    """LEARNING: too little history for a verdict. RECOVERING: gone, but not for long enough."""
-
-    LEARNING = "LEARNING"
-    NORMAL = "NORMAL"
-    PENDING = "PENDING"
-    FIRING = "FIRING"
-    RECOVERING = "RECOVERING"
-    CLOSED = "CLOSED"
+from domain.anomalies.episodes import Phase
+from domain.core.model import Base, Big, Key
 
 
 class Direction(StrEnum):
@@ -52,7 +42,11 @@ class Watch(Base):
 
 
 class Anomaly(Base):
-    """An episode: a stretch in which a series left its expectation. Figures are those of the worst window."""
+    """An episode: a stretch in which a series left its expectation.
+
+    Figures are those from its start until it was last judged: a rate of `sample_size` attempts, or
+    attempts. `shortfall` is by how many good payments (of volume: attempts) it fell short.
+    """
 
     __tablename__ = "anomalies"
     __table_args__ = (Index(None, "account_id", "series_id", "started_at"),)
@@ -73,5 +67,6 @@ class Anomaly(Base):
     score: Mapped[float]
     sample_size: Mapped[Big]
     detector: Mapped[str]
+    shortfall: Mapped[float]
+    shortfall_variance: Mapped[float]
     cause: Mapped[dict[str, str]] = mapped_column(JSONB)
-    details: Mapped[Json]

@@ -73,7 +73,7 @@ class Component:
     created_at: Mapped[datetime]
 
     def declare(self, status: ComponentStatus, *, at: datetime) -> None:
-        """Take over what an operator or the component's own page says; `status_since` moves only on a change."""
+        """Take over what an operator or its own page says; `status_since` moves only on a change."""
         self.declared_status = status
         if status != self.status:
             self.status, self.status_since = status, at

@@ -135,7 +135,8 @@ async def catalogue(session: AsyncSession) -> Catalogue:
     services = (await session.scalars(select(Service).order_by(Service.code))).all()
     partners = (await session.scalars(select(Partner).order_by(Partner.code))).all()
     names: dict[UUID | None, str] = {row.id: row.external_id for row in accounts}
-    names |= {row.id: row.code for row in services} | {row.id: row.code for row in partners}
+    names.update((row.id, row.code) for row in services)
+    names.update((row.id, row.code) for row in partners)
     dependencies = [
         DependencyEntry(
             account=names[row.account_id],
