@@ -34,6 +34,7 @@ class Job(Base):
         # A fit that waits already is joined: one open job for a series and end of training.
         Index("uq_jobs_open", "series_id", "trained_until", unique=True,
               postgresql_where=text("finished_at IS NULL")),
+        Index(None, "account_id", "trained_until"),
     )  # fmt: skip
 
     id: Mapped[Key]

@@ -4,6 +4,7 @@ An incident's own row carries no account's names or figures; what it means for o
 stands in `incident_accounts`.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -78,6 +79,14 @@ class ActorKind(StrEnum):
     SYSTEM = "SYSTEM"
 
 
+@dataclass(frozen=True)
+class Actor:
+    """Who or what acted; the name is told to all who follow the incident."""
+
+    kind: ActorKind
+    name: str
+
+
 class Incident(Base):
     """Something is wrong, or planned, with services or partners; accounts are affected."""
 
@@ -113,10 +122,6 @@ class Incident(Base):
     next_update_by: Mapped[datetime | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
-
-    def must_be_live(self) -> None:
-        if self.resolved_at is not None:
-            raise IncidentClosed(self)
 
 
 class IncidentUpdate(Base):

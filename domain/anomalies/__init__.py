@@ -1,0 +1,1 @@
+"""Anomalies: what an account's telemetry should be, how far it is from it, and the episodes between."""

@@ -1,0 +1,256 @@
+"""Follows the detectors' episodes: opens, joins and resolves incidents, in the order of event time.
+
+The one state machine is the episode's; an incident lasts as long as an episode that belongs to it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+from uuid import UUID
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.anomalies.models import Anomaly
+from domain.catalog.models import Account, Partner
+from domain.incidents import feed, grouping, queries, service, wording
+from domain.incidents.models import (
+    Actor,
+    ActorKind,
+    HealthKind,
+    Impact,
+    Incident,
+    IncidentStatus,
+    Origin,
+    Resolution,
+    Severity,
+)
+from domain.incidents.reach import IncidentImpact
+from domain.telemetry import tickets
+from domain.telemetry.models import Series
+
+DETECTOR = Actor(ActorKind.DETECTOR, "Vitals")
+KINDS = {
+    "authorization_rate": HealthKind.AUTHORIZATION_RATE_DROP,
+    "completion_rate": HealthKind.AUTHORIZATION_RATE_DROP,
+    "payments.attempted": HealthKind.TRAFFIC_VOLUME_DROP,
+}
+# Parts of what was expected that are missing, from which an incident is that bad.
+_CRITICAL, _MAJOR = 0.5, 0.15
+_95 = 1.96
+
+
+@dataclass(frozen=True)
+class Episode:
+    """An anomaly with the series that it is of."""
+
+    anomaly: Anomaly
+    series: Series
+
+    @property
+    def kind(self) -> HealthKind:
+        return KINDS[self.series.metric]
+
+    @property
+    def partner_code(self) -> str | None:
+        return self.series.labels.get("partner")
+
+    @property
+    def depth(self) -> float:
+        """The part of what was expected that is missing, 0..1."""
+        expected = self.anomaly.expected
+        return (expected - self.anomaly.observed) / expected if expected > 0 else 0.0
+
+
+_Change: TypeAlias = tuple[datetime, int, Episode]
+_OPENS, _CLOSES = 0, 1
+
+
+async def follow(session: AsyncSession, account_id: UUID, *, at: datetime) -> None:
+    """Bring the account's incidents to where its episodes are. Idempotent; one at a time for an account.
+
+    Needs the workers' sight: a partner's incident is what several accounts see of it.
+    """
+    await session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"incidents:{account_id}"))))
+    account = await session.get_one(Account, account_id)
+    episodes = await _unsettled(session, account_id)
+    for when, what, episode in sorted(_changes(episodes), key=lambda one: (one[0], one[1])):
+        if what == _OPENS:
+            await _join(session, account, episode, episodes)
+        else:
+            await _settle(session, episode, at=when)
+    await _tell_impact(session, account, episodes)
+
+
+async def unsettled_accounts(session: AsyncSession) -> Sequence[UUID]:
+    """The accounts that have episodes which no incident follows, or live incidents of their episodes."""
+    rows = await session.scalars(
+        select(Anomaly.account_id)
+        .outerjoin(Incident, Incident.id == Anomaly.incident_id)
+        .where(or_(Anomaly.incident_id.is_(None), Incident.resolved_at.is_(None)))
+        .distinct()
+        .order_by(Anomaly.account_id)
+    )
+    return rows.all()
+
+
+async def _unsettled(session: AsyncSession, account_id: UUID) -> list[Episode]:
+    rows = await session.execute(
+        select(Anomaly, Series)
+        .join(Series, Series.id == Anomaly.series_id)
+        .outerjoin(Incident, Incident.id == Anomaly.incident_id)
+        .where(
+            Anomaly.account_id == account_id,
+            or_(Anomaly.incident_id.is_(None), Incident.resolved_at.is_(None)),
+        )
+        .order_by(Anomaly.detected_at, Anomaly.id)
+    )
+    return [Episode(anomaly, series) for anomaly, series in rows]
+
+
+def _changes(episodes: Sequence[Episode]) -> list[_Change]:
+    changes: list[_Change] = []
+    for one in episodes:
+        if one.anomaly.incident_id is None:
+            changes.append((one.anomaly.detected_at, _OPENS, one))
+        if one.anomaly.ended_at is not None:
+            changes.append((one.anomaly.ended_at, _CLOSES, one))
+    return changes
+
+
+async def _join(
+    session: AsyncSession, account: Account, episode: Episode, episodes: Sequence[Episode]
+) -> None:
+    """Put the episode into the account's live incident of its kind, or a partner's, or open one."""
+    anomaly = episode.anomaly
+    incident_id = next(
+        (
+            other.anomaly.incident_id
+            for other in episodes
+            if other.anomaly.incident_id is not None
+            and other.kind is episode.kind
+            and (other.anomaly.ended_at is None or other.anomaly.ended_at > anomaly.detected_at)
+        ),
+        None,
+    )
+    if incident_id is None:
+        incident_id = await _open(session, account, episode)
+    anomaly.incident_id = incident_id
+    await session.flush()
+
+
+async def _open(session: AsyncSession, account: Account, episode: Episode) -> UUID:
+    anomaly, kind = episode.anomaly, episode.kind
+    partner = await _shared_partner(session, account, episode)
+    impact = _impact(episode.depth)
+    key = grouping.of_partner(partner.id, kind) if partner else grouping.of_account(account.id, kind)
+    incident, _ = await service.open(
+        session,
+        kind=kind,
+        title=wording.title(kind, partner),
+        summary=wording.summary(kind, partner),
+        impact=impact,
+        severity=_severity(impact),
+        status=IncidentStatus.INVESTIGATING,
+        origin=Origin.DETECTED,
+        grouping_key=key,
+        started_at=anomaly.started_at,
+        detected_at=anomaly.detected_at,
+        partners=[partner.id] if partner else [],
+        accounts={account.id: IncidentImpact(account.currency, wording.of_account([episode], account))},
+        actor=DETECTOR,
+        at=anomaly.detected_at,
+    )
+    return incident.id
+
+
+async def _shared_partner(session: AsyncSession, account: Account, episode: Episode) -> Partner | None:
+    """The partner, when another account's payments through it are failing in the same way right now."""
+    if episode.partner_code is None:
+        return None
+    metrics = [metric for metric, kind in KINDS.items() if kind is episode.kind]
+    others = (
+        select(Anomaly.id)
+        .join(Series, Series.id == Anomaly.series_id)
+        .where(
+            Anomaly.account_id != account.id,
+            Anomaly.started_at <= episode.anomaly.detected_at,
+            or_(Anomaly.ended_at.is_(None), Anomaly.ended_at > episode.anomaly.started_at),
+            Series.metric.in_(metrics),
+            Series.labels == {"partner": episode.partner_code},
+        )
+    )
+    if await session.scalar(others.limit(1)) is None:
+        return None
+    return await session.scalar(select(Partner).where(Partner.code == episode.partner_code))
+
+
+async def _settle(session: AsyncSession, episode: Episode, *, at: datetime) -> None:
+    """Resolve the incident when the last of its episodes, of whatever account, has ended by `at`."""
+    incident_id = episode.anomaly.incident_id
+    assert incident_id is not None
+    await _grade(session, incident_id, at=at)
+    lasting = select(Anomaly.id).where(
+        Anomaly.incident_id == incident_id, or_(Anomaly.ended_at.is_(None), Anomaly.ended_at > at)
+    )
+    if await session.scalar(lasting.limit(1)) is None:
+        await service.resolve(
+            session,
+            incident_id,
+            resolution=Resolution.OBSERVED,
+            body=wording.RECOVERED,
+            actor=DETECTOR,
+            at=at,
+        )
+
+
+async def _grade(session: AsyncSession, incident_id: UUID, *, at: datetime) -> None:
+    """Let the incident be as bad as the worst of its episodes, as they are now known."""
+    rows = await session.execute(
+        select(Anomaly, Series)
+        .join(Series, Series.id == Anomaly.series_id)
+        .where(Anomaly.incident_id == incident_id)
+    )
+    impact = _impact(max(Episode(anomaly, series).depth for anomaly, series in rows))
+    incident = await queries.get(session, incident_id, lock=True)
+    if incident.impact is not impact and incident.resolved_at is None:
+        incident.impact, incident.severity, incident.updated_at = impact, _severity(impact), at
+        await session.flush()
+        await feed.record(session, incident, "incident.impact_changed", actor=DETECTOR, at=at)
+
+
+async def _tell_impact(session: AsyncSession, account: Account, episodes: Sequence[Episode]) -> None:
+    """Tell the account what each of its incidents means for it, as its episodes now show."""
+    for incident_id in sorted({e.anomaly.incident_id for e in episodes if e.anomaly.incident_id}):
+        own = [one for one in episodes if one.anomaly.incident_id == incident_id]
+        await _grade(session, incident_id, at=_latest(own))
+        worst = max(own, key=lambda one: (not one.series.labels, one.anomaly.shortfall))
+        ticket = await tickets.average_ticket(session, account, at=worst.anomaly.started_at)
+        summary = wording.of_account(own, account)
+        impact = IncidentImpact(account.currency, summary, None, *_money(worst.anomaly, ticket))
+        await service.reach(session, incident_id, account.id, impact, at=_latest(own), actor=DETECTOR)
+
+
+def _latest(episodes: Sequence[Episode]) -> datetime:
+    times = [one.anomaly.ended_at or one.anomaly.detected_at for one in episodes]
+    return max(times)
+
+
+def _money(anomaly: Anomaly, ticket: float | None) -> tuple[int | None, int | None, int | None]:
+    """What the missing payments were worth: low, mid, high at 95 %, in minor units; never below nothing."""
+    if ticket is None:
+        return None, None, None
+    margin = _95 * anomaly.shortfall_variance**0.5
+    low, mid, high = (round(max(0.0, anomaly.shortfall + sign * margin) * ticket) for sign in (-1, 0, 1))
+    return low, mid, high
+
+
+def _impact(depth: float) -> Impact:
+    if depth >= _CRITICAL:
+        return Impact.CRITICAL
+    return Impact.MAJOR if depth >= _MAJOR else Impact.MINOR
+
+
+def _severity(impact: Impact) -> Severity:
+    return Severity.NON_CRITICAL if impact is Impact.MINOR else Severity.CRITICAL
