@@ -115,7 +115,8 @@ SECURITY: dict[str, tuple[str | None, str | None, str | None, str | None]] = {
     "services": (ANYONE, OPERATOR, OPERATOR, None),
     "partners": (
         f"({KIND} IN ('operator', 'ingest') OR id = {PARTNER}"
-        f" OR EXISTS (SELECT FROM dependencies d WHERE d.partner_id = partners.id AND d.account_id = {ACCOUNTS}))",
+        " OR EXISTS (SELECT FROM dependencies d WHERE d.partner_id = partners.id"
+        f" AND d.account_id = {ACCOUNTS}))",
         OPERATOR,
         f"({OPERATOR} OR id = {PARTNER})",
         None,
@@ -267,10 +268,18 @@ def upgrade() -> None:
         sa.Column("payload", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("published_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("dispatched_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
         sa.UniqueConstraint("position", name=op.f("uq_events_position")),
     )
     op.create_index("ix_events_subject_id", "events", ["subject_id", "position"], unique=False)
+    op.create_index(
+        "ix_events_undispatched",
+        "events",
+        ["position"],
+        unique=False,
+        postgresql_where=sa.text("dispatched_at IS NULL"),
+    )
     op.create_index(
         "ix_events_unpublished",
         "events",
@@ -775,6 +784,7 @@ def upgrade() -> None:
         sa.Column("impact_high", sa.BigInteger(), nullable=True),
         sa.Column("currency", sa.Text(), nullable=False),
         sa.Column("confidence", sa.Double(), nullable=False),
+        sa.Column("rank", sa.Double(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
@@ -808,6 +818,9 @@ def upgrade() -> None:
         "insights",
         ["account_id", "created_at", "id"],
         unique=False,
+    )
+    op.create_index(
+        op.f("ix_insights_account_id_rank_id"), "insights", ["account_id", "rank", "id"], unique=False
     )
     op.create_index(op.f("ix_insights_incident_id"), "insights", ["incident_id"], unique=False)
     op.create_table(
@@ -989,6 +1002,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
     )
     op.create_index(
+        op.f("ix_jobs_account_id_trained_until"), "jobs", ["account_id", "trained_until"], unique=False
+    )
+    op.create_index(
         "ix_jobs_open", "jobs", ["created_at"], unique=False, postgresql_where=sa.text("finished_at IS NULL")
     )
     op.create_index(
@@ -1032,6 +1048,7 @@ def downgrade() -> None:
     op.drop_table("watches")
     op.drop_index("uq_jobs_open", table_name="jobs", postgresql_where=sa.text("finished_at IS NULL"))
     op.drop_index("ix_jobs_open", table_name="jobs", postgresql_where=sa.text("finished_at IS NULL"))
+    op.drop_index(op.f("ix_jobs_account_id_trained_until"), table_name="jobs")
     op.drop_table("jobs")
     op.drop_index(op.f("ix_forecasts_series_id"), table_name="forecasts")
     op.drop_table("forecasts")
@@ -1049,6 +1066,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_series_account_id_metric_id"), table_name="series")
     op.drop_table("series")
     op.drop_index(op.f("ix_insights_incident_id"), table_name="insights")
+    op.drop_index(op.f("ix_insights_account_id_rank_id"), table_name="insights")
     op.drop_index(op.f("ix_insights_account_id_created_at_id"), table_name="insights")
     op.drop_table("insights")
     op.drop_index(op.f("ix_incident_updates_incident_id_display_at_id"), table_name="incident_updates")
@@ -1092,6 +1110,9 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_idempotency_keys_created_at"), table_name="idempotency_keys")
     op.drop_table("idempotency_keys")
     op.drop_table("hours")
+    op.drop_index(
+        "ix_events_undispatched", table_name="events", postgresql_where=sa.text("dispatched_at IS NULL")
+    )
     op.drop_index(
         "ix_events_unpublished", table_name="events", postgresql_where=sa.text("published_at IS NULL")
     )

@@ -48,7 +48,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, scope: str = "") -> AsyncIterator[AsyncSession]:
-        """One transaction in `scope`, such as `account:<uuid>` ("" sees nobody's rows); commits unless it raises."""
+        """One transaction in `scope` (`account:<uuid>`; "" sees nobody's rows); commits unless it raises."""
         async with self._sessions() as session, session.begin():
             await session.execute(_ENTER, {"scope": scope})
             yield session

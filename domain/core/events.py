@@ -21,6 +21,9 @@ WAKE = "vitals_wake"
 class Event(Base):
     """A past fact, such as `incident.opened`. `position` orders the facts of one subject.
 
+    It is published once it stands in the streams of those who may hear of it, dispatched once the
+    tasks that it calls for are with the broker.
+
     With `account_id` the payload concerns that account alone and is told to nobody else
     but operators; without it the payload carries no account's names or figures.
     """
@@ -28,6 +31,7 @@ class Event(Base):
     __tablename__ = "events"
     __table_args__ = (
         Index("ix_events_unpublished", "position", postgresql_where=text("published_at IS NULL")),
+        Index("ix_events_undispatched", "position", postgresql_where=text("dispatched_at IS NULL")),
         Index("ix_events_subject_id", "subject_id", "position"),
     )
 
@@ -39,6 +43,7 @@ class Event(Base):
     payload: Mapped[Json]
     at: Mapped[datetime]
     published_at: Mapped[datetime | None]
+    dispatched_at: Mapped[datetime | None]
 
 
 async def record(

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Uuid, bindparam, func, select, true, tuple_
+from sqlalchemy import Label, Select, SQLColumnExpression, Uuid, bindparam, func, select, true, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -97,10 +97,10 @@ def decode(cursor: str, *, width: int) -> list[Any]:
 
 async def fetch(
     session: AsyncSession,
-    statement: Select[tuple[T]],
+    statement: Select[T],
     page: Page,
     *,
-    keys: Sequence[ColumnElement[Any]],
+    keys: Sequence[SQLColumnExpression[Any]],
     descending: bool = False,
     binds: dict[str, Any] | None = None,
 ) -> Slice[T]:
@@ -112,18 +112,18 @@ async def fetch(
 
 async def fetch_each(
     session: AsyncSession,
-    statement: Select[tuple[T]],
+    statement: Select[T],
     page: Page,
     *,
-    parent: ColumnElement[UUID],
+    parent: SQLColumnExpression[UUID] | SQLColumnExpression[UUID | None],
     parents: Sequence[UUID],
-    keys: Sequence[ColumnElement[Any]],
+    keys: Sequence[SQLColumnExpression[Any]],
     descending: bool = False,
     binds: dict[str, Any] | None = None,
 ) -> dict[UUID, Slice[T]]:
     """The same page of the list of each of `parents`, told apart by the column `parent`, in one statement."""
     whose = select(func.unnest(bindparam("page_parents", type_=ARRAY(Uuid))).label("id")).subquery("parents")
-    labels = [key.label(f"key_{i}") for i, key in enumerate(keys)]
+    labels: list[Label[Any]] = [key.label(f"key_{i}") for i, key in enumerate(keys)]
     paged = _paged(statement.where(parent == whose.c.id), page, keys, descending)
     items = paged.add_columns(*labels).lateral("items")
     entity = aliased(statement.column_descriptions[0]["entity"], items)
@@ -136,19 +136,19 @@ async def fetch_each(
     return {key: _slice(rows, page) for key, rows in found.items()}
 
 
-def _order(keys: Sequence[ColumnElement[Any]], reverse: bool) -> list[ColumnElement[Any]]:
+def _order(keys: Sequence[SQLColumnExpression[Any]], reverse: bool) -> list[SQLColumnExpression[Any]]:
     return [key.desc() if reverse else key.asc() for key in keys]
 
 
 def _paged(
-    statement: Select[tuple[T]], page: Page, keys: Sequence[ColumnElement[Any]], descending: bool
-) -> Select[tuple[T]]:
+    statement: Select[T], page: Page, keys: Sequence[SQLColumnExpression[Any]], descending: bool
+) -> Select[T]:
     """The rows of the page and one more, which tells whether there are others behind it."""
     reverse = descending != page.backwards
     if page.cursor is not None:
         edge = tuple(decode(page.cursor, width=len(keys)))
         for key, value in zip(keys, edge, strict=True):
-            if not isinstance(value, key.type.python_type):
+            if not isinstance(value, key.label(None).type.python_type):
                 raise InvalidInput("This cursor belongs to another list.", path=("after",))
         row = tuple_(*keys)
         statement = statement.where(row < edge if reverse else row > edge)
