@@ -6,7 +6,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,7 @@ from domain.access import service as access
 from domain.access.models import PrincipalKind
 from domain.access.principal import Principal
 from domain.access.scopes import granted
+from domain.anomalies.models import AccountWatch, Anomaly, Direction, Phase
 from domain.catalog.models import (
     Account,
     AccountTree,
@@ -44,6 +45,9 @@ from domain.incidents.models import (
     Severity,
 )
 from domain.insights.models import Insight, InsightKind, InsightStatus
+from domain.telemetry.derived import DERIVED
+from domain.telemetry.models import Hour, Series
+from domain.telemetry.series import fingerprint
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -207,10 +211,80 @@ async def insight(place: Place, account: Account, **columns: Any) -> Insight:
         "recommended_actions": [],
         "currency": account.currency,
         "confidence": 0.9,
+        "rank": 0.0,
         "created_at": NOON,
         "updated_at": NOON,
     }
     row = Insight(**values | columns, account_id=account.id)
+    await _add(place, row)
+    return row
+
+
+async def series(
+    place: Place,
+    account: Account,
+    metric: str = "payments.count",
+    *,
+    is_measured: bool | None = None,
+    **labels: str,
+) -> Series:
+    """A series with these labels; of a derived metric not measured unless said otherwise."""
+    measured = metric not in DERIVED if is_measured is None else is_measured
+    row = Series(
+        id=uuid7(),
+        account_id=account.id,
+        metric=metric,
+        labels=labels,
+        is_measured=measured,
+        fingerprint=fingerprint(metric, tuple(sorted(labels.items())), measured=measured),
+        created_at=NOON,
+    )
+    await _add(place, row)
+    return row
+
+
+async def hours(place: Place, series: Series, *values: float, from_: datetime) -> None:
+    """What the series came to in each hour from `from_` on, rolled up."""
+    keys = {"account_id": series.account_id, "series_id": series.id, "count": 0}
+    rows = [
+        {**keys, "at": from_ + timedelta(hours=index), "value": value} for index, value in enumerate(values)
+    ]
+    async with _open(place) as session:
+        await session.execute(insert(Hour), rows)
+
+
+async def watch(place: Place, account: Account, *, until: datetime) -> AccountWatch:
+    """The account is judged until then."""
+    row = AccountWatch(account_id=account.id, judged_from=until, judged_until=until, state=b"")
+    await _add(place, row)
+    return row
+
+
+async def anomaly(place: Place, series: Series, incident: Incident | None = None, **columns: Any) -> Anomaly:
+    """An episode that lasts: a rate of 60 % of 1,000 payments where 80 % is expected."""
+    values: dict[str, Any] = {
+        "id": uuid7(),
+        "phase": Phase.CLOSED if columns.get("ended_at") else Phase.FIRING,
+        "direction": Direction.DOWN,
+        "started_at": NOON,
+        "detected_at": NOON + timedelta(minutes=10),
+        "observed": 0.6,
+        "expected": 0.8,
+        "lower": 0.77,
+        "upper": 0.83,
+        "score": 20.0,
+        "sample_size": 1000,
+        "detector": "rate-drop",
+        "shortfall": 200.0,
+        "shortfall_variance": 225.0,
+        "cause": series.labels,
+    }
+    row = Anomaly(
+        **values | columns,
+        account_id=series.account_id,
+        series_id=series.id,
+        incident_id=incident.id if incident else None,
+    )
     await _add(place, row)
     return row
 

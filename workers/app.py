@@ -11,7 +11,7 @@ from typing import Any
 from celery import Celery
 from celery.schedules import crontab
 from celery.signals import setup_logging, worker_init
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 
 from domain.core.settings import Settings
 
@@ -33,6 +33,12 @@ def _transport_options(broker_url: str) -> dict[str, Any]:
     }
 
 
+def _queue(name: str) -> Queue:
+    """With an exchange of its own: queues that share one and its key all get every message."""
+    exchange = Exchange(name, type="direct")  # type: ignore[no-untyped-call]  # kombu has no types
+    return Queue(name, exchange, routing_key=name)  # type: ignore[no-untyped-call]
+
+
 def _every(seconds: float, task: str) -> dict[str, Any]:
     """A wake-up that waited as long as its period is dropped: the next one does its work."""
     return {"task": task, "schedule": timedelta(seconds=seconds), "options": {"expires": seconds}}
@@ -45,7 +51,7 @@ def make_app(settings: Settings) -> Celery:
         include=[f"workers.{slice_}" for slice_ in SLICES],
     )
     made.conf.update(
-        task_queues=(Queue(LIVE), Queue(SLOW)),  # type: ignore[no-untyped-call]  # kombu has no types
+        task_queues=tuple(_queue(name) for name in (LIVE, SLOW)),
         task_default_queue=LIVE,
         task_routes=({"forecasts.*": {"queue": SLOW}, "insights.*": {"queue": SLOW}},),
         task_serializer="json",

@@ -10,6 +10,7 @@ from typing import Any
 
 from celery import Celery
 from kombu.connection import Connection
+from kombu.exceptions import OperationalError
 from kombu.messaging import Producer
 from sqlalchemy import exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -40,7 +41,7 @@ def _spread(event: Published) -> Call | None:
 
 
 def _follow(event: Published) -> Call:
-    return Call("incidents.follow", (("account_id", str(event.account_id)),))
+    return Call("incidents.follow")
 
 
 def _write(event: Published) -> Call:
@@ -130,7 +131,13 @@ class Broker:
             producer = connection.Producer()  # type: ignore[no-untyped-call]  # kombu has no types
             for call in calls:
                 self._send(call, producer)
-        except (*connection.connection_errors, *connection.channel_errors, OSError) as error:
+        except (
+            *connection.connection_errors,
+            *connection.channel_errors,
+            OperationalError,
+            OSError,
+        ) as error:
+            # Connecting raises the transport's own errors, publishing raises kombu's name for them.
             self.close()
             raise BrokerAway(str(error)) from error
 

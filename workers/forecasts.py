@@ -10,22 +10,21 @@ from domain.forecasts import service as forecasts
 from domain.forecasts.fitting import Bands, History
 from domain.forecasts.models import Job
 from workers import fits
-from workers.app import SOFT_LIMIT_S, app
 from workers.runtime import task
 
-# No fit is begun that, as long as it may take, could outlast the task.
-_BEGIN_WITHIN_S = SOFT_LIMIT_S - fits.LIMIT_S - 5
+# Then the other tasks of the queue have their turn; the relay asks again while jobs wait. A fit begun
+# even at the last moment ends by its own limit before the task does.
+_BEGIN_WITHIN_S = 5.0
 
 
 @task("forecasts.fit")
 async def fit(db: Database, at: datetime) -> int:
-    """Fits done; what is left when the time is over is left to the next task, asked for here."""
+    """Jobs done; what is left when the time is over is left to the next task."""
     began, done = time.monotonic(), 0
     while (used := time.monotonic() - began) < _BEGIN_WITHIN_S:
         if not await fit_next(db, at + timedelta(seconds=used)):
-            return done
+            break
         done += 1
-    app.send_task("forecasts.fit")
     return done
 
 

@@ -162,7 +162,8 @@ def _take_in(state: State, minute: _Minute, usual: FloatArray) -> BoolArray:
 def _learnt(state: State, minute: _Minute, tuning: Tuning) -> BoolArray:
     long_enough = minute.at - state.first_seen >= tuning.learning_minutes
     by_itself = long_enough & (state.seen_trials >= tuning.learning_trials)
-    return (state.phase != LEARNING) | np.isfinite(minute.season) | by_itself
+    learnt: BoolArray = (state.phase != LEARNING) | np.isfinite(minute.season) | by_itself
+    return learnt
 
 
 def _window(family: Family, state: State, minute: _Minute, tuning: Tuning) -> Window:
@@ -188,8 +189,10 @@ def _weigh(family: Family, state: State, window: Window, judged: BoolArray, tuni
     state.deviating_since = np.where(began, state.window_began, state.deviating_since)
     state.plain_since = np.where(plain_began, state.window_began, state.plain_since)
 
-    # An episode's end is judged against its own depth, so that a deep one of a small node ends soon.
-    depth = np.clip(state.deviating_observed / state.deviating_expected, _DEEPEST, drop)
+    # An episode's end is judged against a depth between the least material one and its own: a deep
+    # one of a small node ends soon, and one that half recovers does not.
+    own = state.deviating_observed / state.deviating_expected
+    depth = np.clip(np.sqrt(drop * own), _DEEPEST, drop)
     nats = np.clip(family.nats(window, depth), -tuning.window_nats, tuning.window_nats)
     recovery = np.clip(state.recovery - nats, 0.0, tuning.recovered)
     state.recovery = np.where(judged, np.where(deviating, recovery, 0.0), state.recovery)

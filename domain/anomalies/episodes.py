@@ -81,6 +81,9 @@ def move(
 
     alarm, plain = state.cusum >= tuning.alarm, state.plain_cusum >= tuning.alarm
     half = state.cusum >= tuning.alarm / 2
+    resting = ((state.phase == NORMAL) & ~(judged & (half | plain))) | ((state.phase == LEARNING) & ~learnt)
+    if resting.all():
+        return []
     waited = at - state.since
     quiet = judged & (state.cusum == 0) & (state.plain_cusum == 0)
     recovered = judged & (state.recovery >= tuning.recovered)
@@ -91,7 +94,7 @@ def move(
     enter(rising, PENDING)
     sure = plain | (alarm & (waited >= tuning.pending_minutes) & ~rising)
     firing = (state.phase == PENDING) & judged & sure
-    sharp = firing & (state.plain_cusum >= tuning.alarm / 4)
+    sharp = firing & (state.plain_cusum >= tuning.alarm / 2)
     state.started_at = np.where(sharp, np.maximum(state.started_at, state.plain_since), state.started_at)
     enter(firing, FIRING)
     enter((state.phase == PENDING) & quiet, NORMAL)

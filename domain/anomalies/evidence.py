@@ -15,7 +15,8 @@ FloatArray = NDArray[np.float64]
 # A drop of the rate that is looked for: at least this share of the good attempts, and this much in logits.
 RATE_SHARE, RATE_LOGIT = 0.10, 0.5
 PLAIN_RATE_SHARE, PLAIN_RATE_LOGIT = 0.30, 1.2
-# The same of volume, on the log scale (0.35 = -30 %), and never under so many of its own deviations.
+# The same of volume, on the log scale (0.8 = -55 %, so that from about -35 % on evidence grows), and
+# never under so many of its own deviations.
 VOLUME_LOG, PLAIN_VOLUME_LOG, VOLUME_DEVIATIONS = 0.8, 1.2, 5.0
 
 
@@ -136,7 +137,8 @@ class Volume:
     def nats(self, window: Window, left: FloatArray) -> FloatArray:
         size = 1 / _wide(window)
         both = np.log((size + window.expected) / (size + window.expected * left))
-        return size * both + window.observed * (np.log(left) + both)
+        nats: FloatArray = size * both + window.observed * (np.log(left) + both)
+        return nats
 
     def surprise(self, window: Window) -> tuple[FloatArray, FloatArray]:
         information = window.expected / (1 + _wide(window) * window.expected)

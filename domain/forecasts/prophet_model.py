@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -20,8 +20,8 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 DAILY_ORDER, WEEKLY_ORDER = 6, 4
-# Whole weeks from which a week has a cycle, weekends a day of their own, and the level a trend.
-WEEKLY_HOURS: Final = 14 * 24
+# From here a week has a cycle and weekends a day of their own; from here the level has a trend.
+WEEKLY_HOURS, TREND_HOURS = 14 * 24, 21 * 24
 CHANGEPOINTS, CHANGEPOINT_PRIOR = 5, 0.02
 # Hours further from the like of them than so many deviations are drawn in; how many days around are like.
 WILD, AROUND_DAYS = 4.0, 7
@@ -70,7 +70,8 @@ def fit(at: IntArray, values: FloatArray, future: IntArray, *, zone: ZoneInfo, c
     long = len(at) >= WEEKLY_HOURS
     holidays, remarks = _holidays(history[np.isfinite(values)], ahead, country)
     tame = _tame(history, values, but=[day for day, _ in holidays])
-    model = _model(long=long, holidays=holidays)
+    growth = "linear" if len(at) >= TREND_HOURS else "flat"
+    model = _model(growth=growth, long=long, holidays=holidays)
     try:
         model.fit(_frame(history, tame, long=long), algorithm="LBFGS")
     except RuntimeError as error:
@@ -79,9 +80,9 @@ def fit(at: IntArray, values: FloatArray, future: IntArray, *, zone: ZoneInfo, c
     return Fit(
         known=predicted[: len(at)],
         ahead=predicted[len(at) :],
-        parameters=int(model.params["beta"].shape[1]) + (2 + CHANGEPOINTS if long else 1),
+        parameters=int(model.params["beta"].shape[1]) + (1 if growth == "flat" else 2 + CHANGEPOINTS),
         settings={
-            "growth": model.growth,
+            "growth": growth,
             "weekly": long,
             "holidays": sorted({name for _, name in holidays}),
         },
@@ -108,14 +109,15 @@ def _tame(hours: NDArray[np.datetime64], values: FloatArray, *, but: Sequence[np
             known = np.isfinite(like).any(axis=0)
             usual[one, known] = np.nanmedian(like[:, known], axis=0)
     off = values - usual[day, hour]
-    limit = WILD * 1.4826 * np.nanmedian(np.abs(off)) if np.isfinite(off).any() else np.inf
+    # The mean and not the median of their size: small counts are mostly 0, and often not.
+    limit = WILD * 1.2533 * np.nanmean(np.abs(off)) if np.isfinite(off).any() else np.inf
     tamed = values - off + np.clip(off, -limit, limit)
     return np.where(np.isfinite(tamed) & ~np.isin(date, but), tamed, values)
 
 
-def _model(*, long: bool, holidays: Sequence[tuple[np.datetime64, str]]) -> Any:
+def _model(*, growth: str, long: bool, holidays: Sequence[tuple[np.datetime64, str]]) -> Any:
     model = load()(
-        growth="linear" if long else "flat",
+        growth=growth,
         n_changepoints=CHANGEPOINTS,
         changepoint_prior_scale=CHANGEPOINT_PRIOR,
         daily_seasonality=False,

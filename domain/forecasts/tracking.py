@@ -22,7 +22,9 @@ LEAST_HOURS: Final = 14 * DAY
 
 
 def follow(errors: FloatArray, *, clock: IntArray, clip: float) -> tuple[FloatArray, FloatArray]:
-    """How much to add in each hour after `errors` (known - fitted, hourly, NaN unknown), and what errors were left had it been added in the past: (leads, hours), NaN unknown."""
+    """How much to add in each hour after `errors` (known - fitted, hourly, NaN unknown), and what errors
+    were left had it been added in the past: (leads, hours), NaN unknown.
+    """
     horizon = len(clock) - len(errors)
     if len(errors) < LEAST_HOURS:
         return np.zeros(horizon), errors[None]

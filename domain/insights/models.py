@@ -39,12 +39,17 @@ class DismissalReason(StrEnum):
 
 
 class Insight(Base):
-    """One finding, once (`finding_key` is unique for the account); money at 95 %, minor units of `currency`."""
+    """One finding, once (`finding_key` is unique for the account); money at 95 %, minor units of `currency`.
+
+    `confidence` is the probability, by the figures, that at least half of the stated effect is true;
+    0.5 where none could be measured. `rank` orders by loss and freshness (see `findings.rank`).
+    """
 
     __tablename__ = "insights"
     __table_args__ = (
         UniqueConstraint("account_id", "finding_key"),
         Index(None, "account_id", "created_at", "id"),
+        Index(None, "account_id", "rank", "id"),
     )
 
     id: Mapped[Key]
@@ -65,6 +70,7 @@ class Insight(Base):
     impact_high: Mapped[Big | None]
     currency: Mapped[str]
     confidence: Mapped[float]
+    rank: Mapped[float]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]

@@ -18,6 +18,7 @@ from ops.embedded.processes import Process, ServerFailed, before_exec, spawn, st
 from ops.embedded.root import RootMode, root_mode
 
 _PORT = 5432  # it only names the socket
+SOCKET_NAME = f".s.PGSQL.{_PORT}.lock"  # the longest of its files
 _DURABLE = {"max_connections": "100", "shared_buffers": "128MB", "max_wal_size": "1GB"}
 _FAST = {
     "max_connections": "60",
@@ -55,7 +56,7 @@ class Postgres:
         self.mode = mode or root_mode()
         self.home, self.binaries = _places(data, self.mode)
         self.cluster = self.home / "cluster"
-        self.sockets = places.for_sockets(self.home / "run", longest_name=f".s.PGSQL.{_PORT}.lock")
+        self.sockets = places.for_sockets(self.home / "run", longest_name=SOCKET_NAME)
         if self.mode == "setuid":
             places.give_to_nobody(self.home)
             places.give_to_nobody(self.sockets)

@@ -376,7 +376,7 @@ async def test_an_incident_spreads_once_to_all_that_depend_on_its_components(wor
 
     async with worker_db.read() as session:
         rows = await session.execute(select(IncidentAccount.account_id, IncidentAccount.traffic_share))
-        assert dict(tuple(row) for row in rows) == {both.id: 0.8, one.id: 0.2}
+        assert {row.account_id: row.traffic_share for row in rows} == {both.id: 0.8, one.id: 0.2}
     assert await names(worker_db) == ["incident.reached"] * 2
 
 
