@@ -23,7 +23,7 @@ _REDELIVERED_AFTER_S = 80  # Redis only; just above the longest task
 
 def _transport_options(broker_url: str) -> dict[str, Any]:
     """Redis gives an unacknowledged message again after a time; AMQP does as the connection ends."""
-    if not broker_url.startswith(("redis", "rediss", "sentinel")):
+    if not broker_url.startswith(("redis", "sentinel")):
         return {"confirm_publish": True}
     return {
         "visibility_timeout": _REDELIVERED_AFTER_S,

@@ -6,7 +6,6 @@ ours: it closes our descriptors and leaves by `os._exit`.
 """
 
 import asyncio
-import ctypes
 import gc
 import json
 import logging
@@ -14,17 +13,16 @@ import os
 import resource
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from domain.core.errors import DomainError
+from workers.lifeline import end_with_parent
 
 LIMIT_S = 30.0
 MEMORY = 4 << 30
 """Bytes of address space of the child, and of Stan."""
-_PR_SET_PDEATHSIG = 1
 
 log = logging.getLogger(__name__)
 Json = dict[str, Any]
@@ -144,7 +142,6 @@ def _obey_signals(place: str) -> None:
 
 def _end_with(parent: int) -> None:
     """Get SIGTERM when the thread that forked us ends, which may be before we ask for it."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+    end_with_parent(signal.SIGTERM)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)

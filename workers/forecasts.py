@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from domain.core.db import Database
 from domain.forecasts import fitting, prophet_model, queries
 from domain.forecasts import service as forecasts
-from domain.forecasts.fitting import Bands, History
+from domain.forecasts.bands import Bands, History
 from domain.forecasts.models import Job
 from workers import fits
 from workers.runtime import task

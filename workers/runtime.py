@@ -6,6 +6,7 @@ A task is an async function of the database and the time: `async def fit(db, at,
 import asyncio
 import functools
 import logging
+import signal
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec
@@ -16,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from domain.core.db import Database
 from domain.core.settings import WORKER, Settings
 from workers.app import SOFT_LIMIT_S, app
+from workers.lifeline import end_with_parent
 
 P = ParamSpec("P")
 Work = Callable[Concatenate[Database, datetime, P], Awaitable[object]]
@@ -67,6 +69,7 @@ _runtime: Runtime | None = None
 @worker_process_init.connect
 def _open(**_: Any) -> None:
     global _runtime
+    end_with_parent(signal.SIGKILL)  # a pool whose worker was killed would finish its task first
     _runtime = Runtime(Settings.load())
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from domain.core.errors import DomainError
 from domain.forecasts import prophet_model, tracking
+from domain.forecasts.bands import Bands, History
 from domain.forecasts.links import Counts, Link, Rates
 
 FloatArray = NDArray[np.float64]
@@ -35,39 +36,6 @@ class NotEnoughHistory(DomainError):
     """Nothing is known of the series before the end of training."""
 
     code = "NOT_ENOUGH_HISTORY"
-
-
-@dataclass(frozen=True)
-class History:
-    """Whole hours of a series: `at` are their starts (Unix seconds, rising); those missing are unknown.
-
-    `total` are counts, NaN unknown; with `good` the series is the rate good / total.
-    """
-
-    at: IntArray
-    total: FloatArray
-    good: FloatArray | None
-    time_zone: str
-    country: str
-
-
-@dataclass(frozen=True)
-class Bands:
-    """What is expected of the hours from `start` (Unix seconds) on, in the unit of the series.
-
-    All arrays have one length; `remarks` are sentences for people.
-    """
-
-    model: str
-    trained_from: int
-    start: int
-    yhat: list[float]
-    lower80: list[float]
-    upper80: list[float]
-    lower95: list[float]
-    upper95: list[float]
-    remarks: list[str] = field(default_factory=list)
-    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from domain.access.models import PrincipalKind
 from domain.catalog.models import Account
 from domain.core.visibility import ACCOUNT_IDS
-from domain.forecasts.fitting import History
+from domain.forecasts.bands import History
 from domain.forecasts.models import Forecast, Job, JobStatus
 from domain.telemetry import queries as telemetry
 from domain.telemetry.derived import ATTEMPTED, DERIVED, WATCHED_LABELS

@@ -14,7 +14,7 @@ from domain.core import events
 from domain.core.errors import InvalidInput
 from domain.core.ids import uuid7
 from domain.forecasts import queries
-from domain.forecasts.fitting import Bands
+from domain.forecasts.bands import Bands
 from domain.forecasts.models import Forecast, Job, JobKind, JobStatus
 from domain.telemetry.derived import DERIVED
 from domain.telemetry.models import Series

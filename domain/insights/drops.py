@@ -44,7 +44,10 @@ class Facts:
     @property
     def worst(self) -> Episode:
         """The total where it is hit, else the slice that misses most; slices overlap and never add up."""
-        return max(self.episodes, key=lambda one: (not one.series.labels, one.anomaly.shortfall))
+        return max(
+            self.episodes,
+            key=lambda one: (not one.series.labels, self.missing(one), one.anomaly.shortfall),
+        )
 
     @property
     def cause(self) -> Episode | None:
@@ -54,12 +57,30 @@ class Facts:
         """
         worst = self.worst
         alike = [e for e in self.episodes if e.series.labels and e.series.metric == worst.series.metric]
-        explaining = [one for one in alike if one is worst or _explains(one, worst)]
+        explaining = [one for one in alike if is_same(one, worst) or self._explains(one, worst)]
         return min(explaining, key=_pace, default=None)
+
+    def missing(self, episode: Episode) -> float:
+        """What is missing of the episode's series, over all its episodes here."""
+        return sum(one.anomaly.shortfall for one in self.episodes if is_same(one, episode))
+
+    def variance(self, episode: Episode) -> float:
+        return sum(one.anomaly.shortfall_variance for one in self.episodes if is_same(one, episode))
+
+    def _explains(self, part: Episode, whole: Episode) -> bool:
+        if self.missing(whole) <= 0:
+            return False
+        traffic = _pace(part) / _pace(whole) if _pace(whole) > 0 else 1.0
+        share = self.missing(part) / self.missing(whole)
+        return share >= max(_MOST, (1 + min(1.0, traffic)) / 2)
 
     @property
     def is_over(self) -> bool:
         return all(one.anomaly.ended_at is not None for one in self.episodes)
+
+
+def is_same(one: Episode, other: Episode) -> bool:
+    return one.series.id == other.series.id
 
 
 def stretch(episode: Episode) -> Stretch:
@@ -74,17 +95,10 @@ def _pace(episode: Episode) -> float:
     return episode.anomaly.sample_size / max(60.0, (found.until - found.from_).total_seconds())
 
 
-def _explains(part: Episode, whole: Episode) -> bool:
-    if whole.anomaly.shortfall <= 0:
-        return False
-    traffic = _pace(part) / _pace(whole) if _pace(whole) > 0 else 1.0
-    return part.anomaly.shortfall / whole.anomaly.shortfall >= max(_MOST, (1 + min(1.0, traffic)) / 2)
-
-
 def finding(facts: Facts, *, at: datetime) -> Finding:
     account, incident, worst = facts.account, facts.incident, facts.worst
     kind = KINDS[incident.kind]
-    missing, variance = worst.anomaly.shortfall, worst.anomaly.shortfall_variance
+    missing, variance = facts.missing(worst), facts.variance(worst)
     if kind is InsightKind.TRAFFIC_VOLUME_DROP:
         # Of attempts that never came only the usual part would have been approved.
         share = facts.usual.approved_share
@@ -116,7 +130,7 @@ def _title(facts: Facts) -> str:
     worst, cause = facts.worst, facts.cause
     fell = "fell" if facts.is_over else "is down"
     where = f" at {wording.place(cause.series.labels, facts.partner)}" if cause else ""
-    if cause and cause is not worst:
+    if cause and not is_same(cause, worst):
         where = f", most of it{where}"
     if _is_rate(worst):
         what = _RATES[worst.series.metric]
@@ -127,8 +141,8 @@ def _title(facts: Facts) -> str:
 def _story(facts: Facts) -> list[str]:
     worst, cause = facts.worst, facts.cause
     sentences = [_sentence(worst, facts)]
-    if cause and cause is not worst:
-        share = min(1.0, cause.anomaly.shortfall / worst.anomaly.shortfall)
+    if cause and not is_same(cause, worst):
+        share = min(1.0, facts.missing(cause) / facts.missing(worst))
         place = wording.place(cause.series.labels, facts.partner)
         sentences.append(f"{wording.percent(share)} of what is missing is at {place}.")
     if facts.rise:
@@ -138,10 +152,10 @@ def _story(facts: Facts) -> list[str]:
 
 
 def _sentence(episode: Episode, facts: Facts) -> str:
-    anomaly, account = episode.anomaly, facts.account
-    found = stretch(episode)
-    when = wording.span(found.from_, found.until, account)
-    where = wording.place(episode.series.labels, facts.partner if episode is facts.cause else None)
+    anomaly, cause, found = episode.anomaly, facts.cause, stretch(episode)
+    when = wording.span(found.from_, found.until, facts.account)
+    named = facts.partner if cause and is_same(cause, episode) else None
+    where = wording.place(episode.series.labels, named)
     of = f" at {where}" if where else ""
     shown = wording.percent if _is_rate(episode) else wording.number
     expected = f"{shown(anomaly.expected)} ({shown(anomaly.lower)} to {shown(anomaly.upper)})"
@@ -155,7 +169,7 @@ def _sentence(episode: Episode, facts: Facts) -> str:
 def _loss(facts: Facts) -> str:
     worst = facts.worst
     what = "approved payments" if _is_rate(worst) else "attempts"
-    missing = wording.number(max(0.0, worst.anomaly.shortfall))
+    missing = wording.number(max(0.0, facts.missing(worst)))
     if facts.is_over:
         return f"In all, about {missing} {what} were missing"
     return f"So far, about {missing} {what} are missing"

@@ -76,10 +76,15 @@ async def of_partner_incident(
     )
 
 
-async def of_decline_mix(session: AsyncSession, account: Account, *, until: datetime) -> decline_mix.Facts:
-    """How payments ended in the day before `until`, and in the week before that."""
+async def of_decline_mix(
+    session: AsyncSession, account: Account, *, until: datetime
+) -> decline_mix.Facts | None:
+    """How payments ended in the day before `until`, and in the week before that; None without codes."""
     began = until - decline_mix.NOW
-    now, before = Stretch(began, until), Stretch(began - decline_mix.BEFORE, began)
-    ends = [endings.ends(await sums(session, account.id, _METRIC, stretch)) for stretch in (before, now)]
+    now = endings.ends(await sums(session, account.id, _METRIC, Stretch(began, until)))
+    if not any(code for _, code in now):
+        return None
+    week = Stretch(began - decline_mix.BEFORE, began)
+    before = endings.ends(await sums(session, account.id, _METRIC, week))
     usual = await tickets.turnover(session, account, at=began)
-    return decline_mix.Facts(account, until, usual, *ends)
+    return decline_mix.Facts(account, until, usual, before, now)

@@ -200,7 +200,6 @@ CHECK_SENDER = Action(
 _BY_OUTCOME = {
     "failed": (CHECK_INTEGRATION, ROUTE),
     "reversed": (CHECK_REVERSALS,),
-    "blocked": (STOP_TESTING,),
 }
 _ANSWERS: Sequence[tuple[tuple[str, ...], tuple[Action, ...]]] = (
     (("insufficient_funds", "withdrawal_count_limit_exceeded", "card_velocity_exceeded"), (RETRY, METHODS)),

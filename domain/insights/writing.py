@@ -98,7 +98,8 @@ async def _write_of(session: AsyncSession, due: Due, *, at: datetime, memory: Me
             changed += await _tell_incident(session, account, incident_id, due=due, at=at)
     until = whole_hour(due.judged_until)
     if until is not None and not memory.has_seen_mix(due):
-        mix = decline_mix.findings(await facts.of_decline_mix(session, account, until=until), at=at)
+        ended = await facts.of_decline_mix(session, account, until=until)
+        mix = decline_mix.findings(ended, at=at) if ended else []
         changed += await _put(session, mix, at=at)
         keys, prefix = [one.key for one in mix], decline_mix.prefix(account, until)
         changed += await service.retract(session, account.id, prefix=prefix, keep=keys, at=at)

@@ -80,6 +80,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("fraud.amount", Kind.AMOUNT, "minor"),
         Metric("checks.count", Kind.COUNT, "{check}", CHECK_OUTCOMES),
         Metric("checks.latency", Kind.DISTRIBUTION, "ms"),
+        Metric("payments.attempted", Kind.COUNT, "{payment}"),
         Metric("authorization_rate", Kind.RATE, "1"),
         Metric("completion_rate", Kind.RATE, "1"),
     )

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from domain.forecasts.fitting import Bands, History, NotEnoughHistory, fit
+from domain.forecasts.bands import Bands, History
+from domain.forecasts.fitting import NotEnoughHistory, fit
 
 Floats = NDArray[np.float64]
 HORIZON = 48

@@ -16,7 +16,7 @@ from domain.core.db import Database
 from domain.core.errors import InvalidInput
 from domain.forecasts import queries
 from domain.forecasts import service as forecasts
-from domain.forecasts.fitting import Bands
+from domain.forecasts.bands import Bands
 from domain.forecasts.models import Forecast, Job, JobStatus
 from domain.telemetry import series as telemetry
 from domain.telemetry.models import Hour, Series

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from domain.catalog.models import Account
+from domain.core.currencies import money
 from domain.core.db import Database
 from domain.core.ids import uuid7
 from domain.telemetry import tickets
@@ -80,3 +81,10 @@ async def test_no_loss_is_claimed_below_nothing() -> None:
     assert tickets.worth(5, 100, ticket=10) == Worth(0, 50, 246)
     assert tickets.worth(-30, 100, ticket=10) == Worth(0, 0, 0)
     assert tickets.worth(200, 225, ticket=None) is None
+
+
+def test_money_is_told_to_the_last_minor_unit_of_its_currency() -> None:
+    assert money(123_456_789, "BRL") == "BRL 1,234,567.89"
+    assert money(1_234, "JPY") == "JPY 1,234"
+    assert money(5, "KWD") == "KWD 0.005"
+    assert money(-105, "EUR") == "EUR -1.05"

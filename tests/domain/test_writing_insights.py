@@ -151,6 +151,25 @@ async def test_where_payments_end_decides_what_to_do(worker_db: Database) -> Non
     assert [one["key"] for one in found.recommended_actions] == ["ask_for_3d_secure", "use_network_tokens"]
 
 
+async def test_episodes_of_one_series_add_up_and_slices_do_not(worker_db: Database) -> None:
+    account = await make.account(worker_db)
+    await week(worker_db, account, amount=10_000)
+    incident = await rate_drop(worker_db, account)
+    for metric, labels in (("authorization_rate", {}), ("authorization_rate", {"method": "card"})):
+        series = await make.series(worker_db, account, metric, **labels)
+        for hour, shortfall in ((0, 200.0), (1, 50.0)):
+            started_at = NOON + hour * HOUR
+            await make.anomaly(
+                worker_db, series, incident, started_at=started_at, ended_at=started_at + HOUR / 2,
+                shortfall=shortfall, sample_size=500 * (2 - bool(labels)),
+            )  # fmt: skip
+    await write(worker_db)
+    [found] = await insights(worker_db)
+    assert "100.0% of what is missing is at method card." in found.summary
+    assert "In all, about 250 approved payments were missing" in found.summary
+    assert (found.impact_low, found.impact_mid) == (2_084_221, 2_500_000)
+
+
 async def test_of_missing_attempts_only_the_usual_part_is_worth_money(worker_db: Database) -> None:
     account = await make.account(worker_db)
     await week(worker_db, account, amount=10_000)
@@ -418,7 +437,9 @@ async def test_only_a_large_and_certain_shift_is_one(
 
 
 async def test_the_afternoon_on_which_payments_fell_is_told_to_the_account(
-    db: Database, worker_db: Database, day_of_payments: list[tuple[int, str, float]]
+    db: Database,
+    worker_db: Database,
+    day_of_payments: list[tuple[int, str, float]],  # noqa: F811  # the fixture imported above
 ) -> None:
     account = await make.account(db, time_zone="UTC")
     await feed(db, worker_db, account, day_of_payments, every=1440)

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from domain.core.db import Database
 from domain.core.errors import DomainError
 from domain.forecasts import fitting, prophet_model
-from domain.forecasts.fitting import History
+from domain.forecasts.bands import History
 from workers import fits
 from workers.fits import FitFailed, FitRefused
 
