@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import asyncpg
 
 from domain.core.db import listen
+from domain.delivery.streams import WAKE
 
-CHANNEL = "vitals_stream"
 POLL_S = 5.0
 _RETRY_S = 1.0
 
@@ -47,6 +47,10 @@ class Wakes:
         finally:
             self._bells.discard(bell)
 
+    @property
+    def readers(self) -> int:
+        return len(self._bells)
+
     def ring(self) -> None:
         for bell in self._bells:
             bell.set()
@@ -65,7 +69,7 @@ class Wakes:
         ended = asyncio.Event()
         connection.add_termination_listener(lambda _: ended.set())
         try:
-            await connection.add_listener(CHANNEL, lambda *_: self.ring())
+            await connection.add_listener(WAKE, lambda *_: self.ring())
             self.is_listening = True
             # What was sequenced while nobody listened.
             self.ring()

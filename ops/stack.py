@@ -97,7 +97,7 @@ class Stack:
         addresses.write(self.data, embedded)
         self.env |= embedded
         if servers:
-            click.echo(f"starting {', '.join(server.log.stem for server in servers)} in {self.data}")
+            click.echo(f"starting {', '.join(f'{server.log.stem} in {server.home}' for server in servers)}")
         children = (Child(server.log.stem, server.spawn, server.log) for server in servers)
         self.supervisor.start(*children, steps=_SERVERS)
         self.supervisor.run(until=lambda: all(server.is_ready() for server in servers))
@@ -110,8 +110,9 @@ class Stack:
 
     def _process(self, name: str) -> Child:
         log = self._log(name)
-        # A worker would finish its tasks on SIGTERM; if we are killed it shall end at once.
-        last = signal.SIGQUIT if name.startswith("worker") else signal.SIGTERM
+        # On SIGTERM a worker finishes its tasks, on SIGQUIT it waits for the broker: if we are killed,
+        # that one is gone. Its pool ends with it.
+        last = signal.SIGKILL if name.startswith("worker") else signal.SIGTERM
         command = _COMMANDS[name]
         return Child(name, lambda: self._spawn(*command, log=log, death_signal=last), log)
 

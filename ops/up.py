@@ -42,10 +42,10 @@ def up(port: int, data: Path, demo: bool) -> None:
 def prepare(graphql: str, demo: bool) -> None:
     """Write the credentials of a fresh installation, whose API answers at GRAPHQL."""
     from domain.core.settings import Settings  # here, since `up` itself needs neither
-    from ops import demo as demonstration
+    from ops.demo import prepare as prepare_installation
 
     settings = Settings.load()
-    demonstration.prepare(settings, graphql, settings.data, demo=demo)
+    prepare_installation(settings, graphql, settings.data, demo=demo)
 
 
 def free_port(port: int) -> int:

@@ -128,16 +128,21 @@ def _outcome(compute: Callable[[], Json]) -> tuple[str, Json | str]:
 
 
 def _obey_signals(place: str) -> None:
-    """The pool's and the loop's handlers go; SIGTERM takes the whole group and its files along."""
+    """The pool's and the loop's handlers go; an order to end takes the whole group and its files along."""
+    # A group that lost its parent while one of it is stopped gets SIGHUP besides.
+    ending = (signal.SIGTERM, signal.SIGHUP)
 
     def leave(number: int, frame: object) -> None:
+        for again in ending:
+            signal.signal(again, signal.SIG_IGN)
         shutil.rmtree(place, ignore_errors=True)
         os.killpg(0, signal.SIGKILL)
 
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, leave)
+    for number in ending:
+        signal.signal(number, leave)
 
 
 def _end_with(parent: int) -> None:

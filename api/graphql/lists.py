@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from sqlalchemy import SQLColumnExpression, case, func, select
+from sqlalchemy.orm import aliased
 
 from api.graphql import conditions, filters
 from api.graphql.paging import Listing
@@ -133,17 +134,17 @@ def all_incidents(asked: Asked[filters.IncidentFilter, filters.IncidentOrder]) -
 
 
 def incidents_by_account(asked: Asked[filters.IncidentFilter, filters.IncidentOrder]) -> Listing[Incident]:
-    link = IncidentAccount
+    link = aliased(IncidentAccount)
     return _linked(all_incidents(asked), link, link.incident_id, parent=link.account_id)
 
 
 def incidents_by_service(asked: Asked[filters.IncidentFilter, filters.IncidentOrder]) -> Listing[Incident]:
-    link = IncidentService
+    link = aliased(IncidentService)
     return _linked(all_incidents(asked), link, link.incident_id, parent=link.service_id)
 
 
 def incidents_by_partner(asked: Asked[filters.IncidentFilter, filters.IncidentOrder]) -> Listing[Incident]:
-    link = IncidentPartner
+    link = aliased(IncidentPartner)
     return _linked(all_incidents(asked), link, link.incident_id, parent=link.partner_id)
 
 
@@ -185,11 +186,12 @@ def insights_by_incident(asked: Asked[filters.InsightFilter, filters.InsightOrde
 
 def _linked(
     listing: Listing[Incident],
-    link: type[Any],
+    link: Any,
     incident_id: SQLColumnExpression[UUID],
     *,
     parent: SQLColumnExpression[UUID],
 ) -> Listing[Incident]:
+    # Under an alias: predicates ask the same tables, and would take the joined row for theirs.
     statement = listing.statement.join(link, incident_id == Incident.id)
     return Listing(statement, listing.keys, listing.descending, parent=parent)
 

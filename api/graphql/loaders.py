@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from strawberry.dataloader import DataLoader
 
 from api.graphql import lists
@@ -195,7 +196,7 @@ class Loaders(Batches):
     @cached_property
     def forecasts_by_series(self) -> DataLoader[UUID, Forecast | None]:
         """The latest of each."""
-        latest = select(Forecast.series_id, Forecast).distinct(Forecast.series_id)
+        latest = select(Forecast.series_id, Forecast).ext(distinct_on(Forecast.series_id))
         ordered = latest.order_by(Forecast.series_id, Forecast.trained_until.desc())
         return self._one_each(ordered, Forecast.series_id, forecasts.visible)
 

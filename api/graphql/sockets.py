@@ -6,12 +6,11 @@ A socket proves its key as it begins and again every few seconds; what cannot be
 import asyncio
 import contextlib
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
-from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
+from strawberry.asgi import GraphQL
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
 
@@ -28,21 +27,11 @@ SEND_S = 20
 """How long a reader may leave a message untaken."""
 
 
-class Adapter(ASGIWebSocketAdapter):
-    """Cuts off who does not read: its events wait in the database until it comes again with its cursor."""
-
-    async def send_json(self, message: Mapping[str, object]) -> None:
-        try:
-            async with asyncio.timeout(SEND_S):
-                await super().send_json(message)
-        except TimeoutError:
-            await self.close(4408, "Too slow: resume after the last cursor.")
-
-
 class Handler(BaseGraphQLTransportWSHandler[Any, None]):
     """One socket."""
 
     _watching: asyncio.Task[None] | None = None
+    _closing: asyncio.Task[None] | None = None
 
     async def handle(self) -> None:
         metrics = self._process.metrics
@@ -53,19 +42,41 @@ class Handler(BaseGraphQLTransportWSHandler[Any, None]):
             metrics.add("vitals_sockets", -1)
 
     async def shutdown(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in (self._watching, self._closing):
+            if task is not None:
+                task.cancel()
         await super().shutdown()
 
     @property
     def _connection(self) -> HTTPConnection:
-        connection: HTTPConnection = self.websocket.ws  # type: ignore[attr-defined]  # ours is an Adapter
+        connection: HTTPConnection = self.websocket.ws  # type: ignore[attr-defined]  # of Starlette's adapter
         return connection
 
     @property
     def _process(self) -> Process:
         process: Process = self._connection.app.state.process
         return process
+
+    async def send_message(self, message: Any) -> None:
+        try:
+            async with asyncio.timeout(SEND_S):
+                await super().send_message(message)
+        except TimeoutError:
+            self._cut_off()
+
+    def _cut_off(self) -> None:
+        """Ends what a reader asked for that does not read: it can resume after its last cursor.
+
+        It is told once it reads again; if it never does, the server's pings find that out.
+        """
+        if self._closing is None:
+            self._closing = asyncio.create_task(
+                self.websocket.close(4408, "Too slow: resume where you were.")
+            )
+        while self.operations:
+            _, operation = self.operations.popitem()
+            if operation.task is not None:
+                operation.task.cancel()
 
     async def handle_message(self, message: Any) -> None:
         if flaw := _flaw(message):
@@ -129,7 +140,6 @@ def _plain(asked: Parameters) -> dict[str, Any]:
 class Sockets(GraphQL[Any, None]):
     """`/graphql` for WebSockets."""
 
-    websocket_adapter_class = Adapter
     graphql_transport_ws_handler_class = Handler
 
     def __init__(self) -> None:

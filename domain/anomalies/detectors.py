@@ -231,6 +231,9 @@ def _track(family: Family, state: State, window: Window, closing: BoolArray, tun
     state.level_weight = state.level_weight + np.where(
         used, pace * (fade * state.level_weight + information), 0.0
     )
+    # What went higher does not linger: when a sales day is over, its height is forgotten at once.
+    most = tuning.headroom * (state.level_weight + _prior(state, tuning))
+    state.level_sum = np.where(state.seasonal > 0, np.minimum(state.level_sum, most), state.level_sum)
     # On days that the calendar widens, what is unusual says nothing about the node.
     ordinary = used & calm & (window.calendar == 0)
     keep = np.where(ordinary, 0.5 ** (state.window_minutes / tuning.dispersion_half_life), 1.0)

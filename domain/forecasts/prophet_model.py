@@ -43,8 +43,9 @@ class Fit:
 
 
 def load() -> Any:
-    """The class Prophet, quiet about its progress."""
+    """The class Prophet with its optimizer (which it imports only when it is used), quiet about progress."""
     logging.getLogger("prophet.plot").setLevel(logging.CRITICAL)
+    import cmdstanpy  # noqa: F401 (see above)
     from prophet import Prophet
 
     for name in ("prophet", "cmdstanpy"):  # a fit that fails is told to us as an exception

@@ -29,6 +29,7 @@ from domain.incidents.models import (
 from domain.incidents.reach import IncidentImpact
 from domain.telemetry import tickets
 from domain.telemetry.models import Series
+from domain.telemetry.tickets import Turnover, Worth
 
 DETECTOR = Actor(ActorKind.DETECTOR, "Vitals")
 KINDS = {
@@ -38,7 +39,6 @@ KINDS = {
 }
 # Parts of what was expected that are missing, from which an incident is that bad.
 _CRITICAL, _MAJOR = 0.5, 0.15
-_95 = 1.96
 
 
 @dataclass(frozen=True)
@@ -226,9 +226,15 @@ async def _tell_impact(session: AsyncSession, account: Account, episodes: Sequen
         own = [one for one in episodes if one.anomaly.incident_id == incident_id]
         await _grade(session, incident_id, at=_latest(own))
         worst = max(own, key=lambda one: (not one.series.labels, one.anomaly.shortfall))
-        ticket = await tickets.average_ticket(session, account, at=worst.anomaly.started_at)
-        summary = wording.of_account(own, account)
-        impact = IncidentImpact(account.currency, summary, None, *_money(worst.anomaly, ticket))
+        turnover = await tickets.turnover(session, account, at=worst.anomaly.started_at)
+        money = _worth(worst, turnover)
+        impact = IncidentImpact(
+            account.currency,
+            wording.of_account(own, account),
+            money_low=money.low if money else None,
+            money_mid=money.mid if money else None,
+            money_high=money.high if money else None,
+        )
         await service.reach(session, incident_id, account.id, impact, at=_latest(own), actor=DETECTOR)
 
 
@@ -237,13 +243,14 @@ def _latest(episodes: Sequence[Episode]) -> datetime:
     return max(times)
 
 
-def _money(anomaly: Anomaly, ticket: float | None) -> tuple[int | None, int | None, int | None]:
-    """What the missing payments were worth: low, mid, high at 95 %, in minor units; never below nothing."""
-    if ticket is None:
-        return None, None, None
-    margin = _95 * anomaly.shortfall_variance**0.5
-    low, mid, high = (round(max(0.0, anomaly.shortfall + sign * margin) * ticket) for sign in (-1, 0, 1))
-    return low, mid, high
+def _worth(episode: Episode, turnover: Turnover) -> Worth | None:
+    """What the missing payments were worth; of missing attempts a part would have been approved."""
+    is_volume = episode.kind is HealthKind.TRAFFIC_VOLUME_DROP
+    approved = turnover.approved_share if is_volume else 1.0
+    anomaly = episode.anomaly
+    return tickets.worth(
+        anomaly.shortfall * approved, anomaly.shortfall_variance * approved**2, ticket=turnover.ticket
+    )
 
 
 def _impact(depth: float) -> Impact:

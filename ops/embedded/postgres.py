@@ -98,6 +98,7 @@ class Postgres:
     def is_ready(self) -> bool:
         """Ask the server: after a kill -9, postmaster.pid still says `ready` of the dead one."""
         ask: list[str | Path] = [self.binaries / "pg_isready", "-q", "-h", self.sockets, "-p", str(_PORT)]
+        ask += ["-U", "postgres", "-d", "postgres"]
         return subprocess.run(ask, check=False).returncode == 0
 
     async def make_database(self, name: str) -> None:

@@ -42,13 +42,13 @@ class Pace:
 
 
 class Progress:
-    """Counts what was sent, and tells it on standard error from time to time."""
+    """Counts what was sent, and tells it on standard error: at first at once, then from time to time."""
 
     def __init__(self, what: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.what, self.sent, self.refused = what, 0, 0
         self.at: datetime | None = None
         self._clock = clock
-        self._began = self._told = clock()
+        self._began, self._told = clock(), -math.inf
         self._on_terminal = sys.stderr.isatty()
 
     def took(self, size: int, *, at: datetime) -> None:

@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from socket import SO_RCVBUF, SOL_SOCKET
+from socket import socket as tcp
 from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 
@@ -219,19 +222,18 @@ async def test_an_event_that_was_not_notified_arrives_by_polling(
     wakes.start()
 
 
-async def test_the_listener_comes_back_when_its_connection_is_lost(api: Api, worker_db: Database) -> None:
+async def test_the_listener_comes_back_when_its_connection_is_lost(
+    api: Api, cleaner: asyncpg.Connection
+) -> None:
     wakes = api.app.state.process.wakes
     async with asyncio.timeout(20):
         while not wakes.is_listening:  # noqa: ASYNC110  # of the server
             await asyncio.sleep(0)
-        async with worker_db.transaction() as session:
-            listening = await session.execute(
-                text(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE query ILIKE 'LISTEN%' AND datname = current_database()"
-                )
-            )
-        assert listening.all()
+        ended = await cleaner.fetch(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+        )
+        assert len(ended) == 1
         while wakes.is_listening:  # noqa: ASYNC110  # of the server
             await asyncio.sleep(0)
         while not wakes.is_listening:  # noqa: ASYNC110  # of the server
@@ -270,7 +272,13 @@ async def test_a_reader_that_does_not_read_is_cut_off_and_the_others_are_not(
     await publish(worker_db)
     key = await make.key(db)
     start = delivery.encode("operator", 0)
-    async with opened(api.socket_url, key=key, max_queue=1) as slow, opened(api.socket_url, key=key) as quick:
+    narrow = tcp()
+    narrow.setsockopt(SOL_SOCKET, SO_RCVBUF, 16_384)
+    narrow.connect(("127.0.0.1", int(api.url.rpartition(":")[2])))
+    async with (
+        opened(api.socket_url, key=key, max_queue=1, sock=narrow, compression=None) as slow,
+        opened(api.socket_url, key=key) as quick,
+    ):
         for socket in (slow, quick):
             await socket.init()
         await slow.subscribe(FEED, after=start)

@@ -123,9 +123,7 @@ class World:
             self.db, account, outcome="approved", issuer=f"Bank of {name}", is_measured=True
         )
         await make.hours(self.db, counted, money, money + 1, from_=NOON)
-        own = await make.incident(
-            self.db, accounts=[account], title=f"{name} declines", grouping_key=f"account:{account.id}:X"
-        )
+        own = await make.incident(self.db, title=f"{name} declines", grouping_key=f"account:{account.id}:X")
         tenant = Tenant(
             account=account,
             series=series,
@@ -150,6 +148,7 @@ class World:
             session.add_all([tenant.forecast, tenant.job, _watch(series)])
             reached = IncidentImpact(account.currency, f"{name} is hit", 0.6, money, money + 1, money + 2)
             await incidents.reach(session, self.incident.id, account.id, reached, at=NOON, actor=DETECTOR)
+            await incidents.reach(session, own.id, account.id, reached, at=NOON, actor=DETECTOR)
             await incidents.acknowledge(session, own.id, actor=DETECTOR, at=NOON)
         await self.publish()
         self.tenants.append(tenant)

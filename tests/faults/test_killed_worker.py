@@ -1,4 +1,4 @@
-"""A worker is killed in the middle of a fit: one forecast, effects once, no process left over."""
+"""A worker is killed in the middle of a fit: one forecast, effects once, no process and no file left over."""
 
 import asyncio
 import os
@@ -40,7 +40,9 @@ class Worker:
             "VITALS_WORKER_DATABASE_URL": settings.worker_database_url,
             "BROKER_URL": settings.broker_url,
             "VITALS_TEST_MARK": mark,
+            "TMPDIR": str(settings.data),
         }
+        self.files = settings.data
         self.process = subprocess.Popen(
             [
                 sys.executable, "-m", "celery", "-A", "workers.app:app", "worker",
@@ -60,6 +62,10 @@ class Worker:
             except OSError:  # it has ended meanwhile
                 continue
         return found
+
+    def left(self) -> list[object]:
+        """Processes and files that outlived it."""
+        return [*self.processes(), *self.files.glob("vitals-fit-*")]
 
     def stan(self) -> int | None:
         """The process in which Stan optimizes."""
@@ -198,8 +204,9 @@ async def test_a_fit_whose_pool_process_was_killed_is_done_by_the_next(
         # The broker gives the message again: nothing else asks for the fit.
         done = await wait_for_the_job(worker_db, job)
         assert lost.isdisjoint(running.processes())
+        assert list(running.files.glob("vitals-fit-*")) == []
     await assert_one_forecast_and_its_effects_once(worker_db, done, attempts=2)
-    assert running.processes() == {}
+    assert running.left() == []
 
 
 async def test_a_killed_worker_leaves_no_process_and_another_does_its_fit(
@@ -211,13 +218,13 @@ async def test_a_killed_worker_leaves_no_process_and_another_does_its_fit(
         freeze_stan(killed)
         assert len(killed.processes()) >= 4
         killed.process.kill()
-        wait_for(lambda: killed.processes() == {})
+        wait_for(lambda: killed.left() == [])
     await let_the_lease_lapse(worker_db)
     wake(settings)
     with worker(settings, "next") as following:
         done = await wait_for_the_job(worker_db, job)
     await assert_one_forecast_and_its_effects_once(worker_db, done, attempts=2)
-    assert following.processes() == {}
+    assert following.left() == []
 
 
 @pytest.mark.faults
@@ -230,12 +237,12 @@ async def test_without_anyone_asking_again_a_killed_workers_fit_is_done_within_t
         wake(settings)
         freeze_stan(killed)
         killed.process.kill()
-        wait_for(lambda: killed.processes() == {})
+        wait_for(lambda: killed.left() == [])
     lost_at = time.monotonic()
     with worker(settings, "next") as following, beat(settings):
         done = await wait_for_the_job(worker_db, job, within_s=120 - (time.monotonic() - lost_at))
     await assert_one_forecast_and_its_effects_once(worker_db, done, attempts=2)
-    assert following.processes() == {}
+    assert following.left() == []
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """The embedded servers: private, recovering, and gone when their supervisor is gone."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -33,10 +35,11 @@ time.sleep(600)
 
 
 @pytest.fixture
-def place(room: Path, tmp_path: Path) -> Path:
+def place(room: Path, tmp_path: Path) -> Iterator[Path]:
     path = room / tmp_path.name
     path.mkdir(mode=0o755)
-    return path
+    yield path
+    shutil.rmtree(f"/var/tmp/vitals-data-{places.digest(path)}", ignore_errors=True)
 
 
 async def ask(url: str, question: str) -> object:
