@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import WebSocketRoute
 
 from api.graphql import http as graphql
 from api.graphql.sockets import Sockets
@@ -27,7 +27,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = FastAPI(title="Vitals", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Requests)
-    app.router.routes.append(Route("/graphql", graphql.endpoint, methods=["GET", "POST"]))
+    app.add_api_route("/graphql", graphql.endpoint, methods=["GET", "POST"], response_model=None)
     app.router.routes.append(WebSocketRoute("/graphql", Sockets()))
     for door in (health, ingest, statuspages):
         app.include_router(door.router)

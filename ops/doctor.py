@@ -104,7 +104,7 @@ def schema(settings: Settings) -> Finding:
     try:
         current, newest = migrate.status(settings)
     except _UNREACHABLE as problem:
-        advice = "set VITALS_OWNER_DATABASE_URL to a login that may act as vitals_owner"
+        advice = "run `vitals migrate up` with an administrator's login in VITALS_OWNER_DATABASE_URL"
         return Finding("schema", str(problem), advice)
     advice = "" if current == newest else "run `vitals migrate up`"
     return Finding("schema", f"at {current or 'base'}, newest is {newest}", advice)

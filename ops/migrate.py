@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from urllib.parse import unquote
 
 import asyncpg
 from alembic import command
@@ -51,9 +50,7 @@ def role_passwords(settings: Settings) -> dict[str, str]:
     urls = (settings.database_url, settings.worker_database_url)
     parsed = [make_url(url) for url in urls]
     return {
-        url.username: unquote(str(url.password))
-        for url in parsed
-        if url.password and url.username in (APP, WORKER)
+        url.username: str(url.password) for url in parsed if url.password and url.username in (APP, WORKER)
     }
 
 

@@ -96,8 +96,8 @@ class Stack:
             servers.append(valkey)
         addresses.write(self.data, embedded)
         self.env |= embedded
-        if servers:
-            click.echo(f"starting {', '.join(f'{server.log.stem} in {server.home}' for server in servers)}")
+        for server in servers:
+            click.echo(f"starting {server.log.stem} in {server.home}")
         children = (Child(server.log.stem, server.spawn, server.log) for server in servers)
         self.supervisor.start(*children, steps=_SERVERS)
         self.supervisor.run(until=lambda: all(server.is_ready() for server in servers))

@@ -48,8 +48,8 @@ class Context:
                 self._session = await self._stack.enter_async_context(reading)
             try:
                 yield self._session
-            except BaseException:
-                await self._end()
+            except BaseException as error:
+                await self._end(error)
                 raise
 
     @asynccontextmanager
@@ -68,9 +68,10 @@ class Context:
         async with self._lock:
             await self._end()
 
-    async def _end(self) -> None:
+    async def _end(self, error: BaseException | None = None) -> None:
         self._session = None
-        await self._stack.aclose()
+        trace = error.__traceback__ if error else None
+        await self._stack.__aexit__(type(error) if error else None, error, trace)
 
     def asked(self, filter: F | None = None, order: Order | None = None) -> Asked[F, Order]:
         """How the lists of this asker begin."""

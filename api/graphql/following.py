@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.graphql import filters, lists
@@ -126,8 +126,8 @@ class Follower:
             await self._context.renew()
             try:
                 batch = await self._batch()
-            except (DBAPIError, OSError) as error:
-                log.warning("A subscriber waits for the database: %s", error)
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("A subscriber waits for the database: %s", type(error).__name__)
                 return
             for event in batch.events:
                 yield event

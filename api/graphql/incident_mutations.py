@@ -105,6 +105,8 @@ class IncidentMutation:
     async def declare_incident(self, info: Info, input: DeclareIncidentInput) -> IncidentSuccess:
         context = info.context
         statuses = _statuses(input.components)
+        if not statuses:
+            raise InvalidInput("Name at least one service or partner.", path=("components",))
         async with context.transaction() as session:
 
             async def declare() -> UUID:

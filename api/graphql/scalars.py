@@ -9,7 +9,6 @@ from graphql import GraphQLError
 from strawberry.types.scalar import ScalarDefinition
 
 SafeInt = NewType("SafeInt", int)
-BigInt = NewType("BigInt", int)
 Currency = NewType("Currency", str)
 URL = NewType("URL", str)
 
@@ -63,16 +62,10 @@ def parse_duration(value: Any) -> timedelta:
 
 
 def safe_int(value: Any) -> int:
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
-    if not whole or abs(value) > _MAX_SAFE:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not abs(value) <= _MAX_SAFE or value != int(value):
         raise GraphQLError("SafeInt must be a whole number between -(2^53 - 1) and 2^53 - 1.")
     return int(value)
-
-
-def parse_big_int(value: Any) -> int:
-    if isinstance(value, str) and re.fullmatch(r"-?\d{1,1000}", value, re.ASCII):
-        return int(value)
-    raise GraphQLError("BigInt must be a whole number written as a decimal string.")
 
 
 def _parse_currency(value: Any) -> str:
@@ -110,12 +103,6 @@ SCALARS: dict[object, ScalarDefinition] = {
         " Counts, sequence numbers, bytes.",
         serialize=safe_int,
         parse_value=safe_int,
-    ),
-    BigInt: strawberry.scalar(
-        name="BigInt",
-        description="Whole number of any size as a decimal string, for exact amounts.",
-        serialize=str,
-        parse_value=parse_big_int,
     ),
     Currency: strawberry.scalar(
         name="Currency",

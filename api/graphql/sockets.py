@@ -6,8 +6,10 @@ A socket proves its key as it begins and again every few seconds; what cannot be
 import asyncio
 import contextlib
 import json
+import logging
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 from strawberry.asgi import GraphQL
@@ -21,6 +23,8 @@ from api.graphql.schema import schema
 from api.process import Process
 from api.requests import request_id
 from domain.access.models import Unauthenticated
+
+log = logging.getLogger(__name__)
 
 MAX_OPERATIONS = 20
 SEND_S = 20
@@ -107,8 +111,9 @@ class Handler(BaseGraphQLTransportWSHandler[Any, None]):
             except Unauthenticated:
                 await self.websocket.close(4403, "Forbidden")
                 return
-            except OSError:
-                continue  # the database is away: who was proved stays until it can be asked
+            except (SQLAlchemyError, OSError) as error:
+                # The database is away: who was proved stays until it can be asked again.
+                log.warning("A key could not be proved again: %s", type(error).__name__)
 
     @staticmethod
     def _get_pre_execution_close_reason(_error: object) -> None:

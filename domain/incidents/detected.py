@@ -150,6 +150,7 @@ async def _open(session: AsyncSession, account: Account, episode: Episode) -> UU
         kind=kind,
         title=wording.title(kind, partner),
         summary=wording.summary(kind, partner),
+        body=wording.summary(kind, partner),
         impact=impact,
         severity=_severity(impact),
         status=IncidentStatus.INVESTIGATING,

@@ -52,7 +52,7 @@ async def apply(
         incident = await _find_or_open(
             session, partner, key, one, planned=planned, actor=actor, at=observed_at
         )
-        await _bring_up_to_date(session, incident, one, actor=actor, at=observed_at)
+        await _bring_up_to_date(session, incident, one, before=known.get(key), actor=actor, at=observed_at)
     if previous is None or known.keys() - listed.keys():
         await _resolve_unlisted(session, partner, listed, actor=actor, at=observed_at)
 
@@ -111,11 +111,19 @@ def _order(update: PageUpdate) -> tuple[datetime, str]:
 
 
 async def _bring_up_to_date(
-    session: AsyncSession, incident: Incident, one: PageIncident, *, actor: Actor, at: datetime
+    session: AsyncSession,
+    incident: Incident,
+    one: PageIncident,
+    *,
+    before: PageIncident | None,
+    actor: Actor,
+    at: datetime,
 ) -> None:
+    """Tell what is new since `before`, how the page listed it last; None tells all, which is safe."""
+    told = before.incident_updates if before else []
     if incident.resolved_at is not None and not snapshot.status(one.status).is_final:
         await service.reopen(session, incident.id, actor=actor, at=at, within=_ANY_TIME)
-    for update in sorted(one.incident_updates, key=_order):
+    for update in sorted((new for new in one.incident_updates if new not in told), key=_order):
         await _tell(session, incident, update, actor=actor, at=at)
     await _revise(session, incident, one, actor=actor, at=at)
     if snapshot.status(one.status).is_final:

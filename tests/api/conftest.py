@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from sqlalchemy import event
 
 from api.app import create_app
+from api.auth import KnownKeys
 from domain.core.db import Database
 from domain.telemetry.series import Registry
 from tests import make
@@ -30,6 +31,11 @@ class Api:
     @property
     def socket_url(self) -> str:
         return self.url.replace("http", "ws") + "/graphql"
+
+    def remember_keys(self) -> None:
+        """From now on keys are proved once, so that their proofs are no statements that come and go."""
+        process = self.app.state.process
+        self.app.state.process = replace(process, keys=KnownKeys(process.db, clock=lambda: 0.0))
 
     @contextmanager
     def statements(self) -> Iterator[list[str]]:
@@ -104,7 +110,7 @@ async def server(
 def api(server: Api, clean: None) -> Api:
     """The same without what it remembers of an earlier test's rows."""
     process = server.app.state.process
-    server.app.state.process = replace(process, registry=Registry(process.db))
+    server.app.state.process = replace(process, registry=Registry(process.db), keys=KnownKeys(process.db))
     return server
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -47,12 +47,11 @@ class Socket:
     async def closed(self) -> int:
         """The code with which the server closes."""
         async with asyncio.timeout(WAIT_S):
-            try:
+            with suppress(ConnectionClosed):
                 while True:
                     await self.connection.recv()
-            except ConnectionClosed as error:
-                assert error.rcvd is not None
-                return error.rcvd.code
+        assert self.connection.close_code is not None
+        return self.connection.close_code
 
     async def drop(self) -> None:
         """Gone without a word, as when a network fails."""

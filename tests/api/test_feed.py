@@ -22,15 +22,20 @@ from tests.api.sockets import Socket, opened
 from tests.api.worlds import DETECTOR, EVENT, World
 from tests.make import NOON
 
-FEED = (
-    """
+FEED = """
 subscription ($after: String, $filter: IncidentFilter, $every: Duration) {
-  incidentUpdates(after: $after, filter: $filter, heartbeatEvery: $every) { %s
-    ... on StreamGap { from to reason } ... on Heartbeat { latestSequence } }
+  incidentUpdates(after: $after, filter: $filter, heartbeatEvery: $every) {
+    ...Event ... on StreamGap { from to reason } ... on Heartbeat { latestSequence }
+  }
 }
 """
-    % EVENT
-)  # noqa: UP031  # the document is full of braces
+PAGE = """
+query ($after: String) {
+  incidentEvents(first: 2, after: $after) {
+    latestSequence pageInfo { hasNextPage endCursor } edges { cursor node { ...Event } }
+  }
+}
+"""
 
 
 async def tell(worker_db: Database, incident: Incident, *bodies: str) -> None:
@@ -48,7 +53,7 @@ async def publish(worker_db: Database) -> None:
 
 
 async def following(socket: Socket, **variables: Any) -> AsyncIterator[dict[str, Any]]:
-    await socket.subscribe(FEED, **variables)
+    await socket.subscribe(FEED + EVENT, **variables)
     while True:
         yield (await socket.next())["incidentUpdates"]
 
@@ -114,8 +119,7 @@ async def test_a_page_of_the_feed_has_the_same_events_and_cursors(
     world = await World.begin(worker_db)
     await tell(worker_db, world.incident, "One.", "Two.")
     client = await client_of()
-    query = "query ($after: String) { incidentEvents(first: 2, after: $after) { latestSequence pageInfo { hasNextPage endCursor } edges { cursor node { EVENT } } } }"
-    query = query.replace("EVENT", EVENT)
+    query = PAGE + EVENT
     async with opened(api.socket_url, key=client.key) as socket:
         await socket.init()
         events = following(socket, after=delivery.encode("operator", 0))
@@ -281,7 +285,7 @@ async def test_a_reader_that_does_not_read_is_cut_off_and_the_others_are_not(
     ):
         for socket in (slow, quick):
             await socket.init()
-        await slow.subscribe(FEED, after=start)
+        await slow.subscribe(FEED + EVENT, after=start)
         events = following(quick, after=start)
         assert [(await anext(events))["sequence"] for _ in range(601)] == list(range(1, 602))
         await at_rest(api, 1)

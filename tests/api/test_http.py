@@ -4,9 +4,11 @@ import gzip
 import json
 from itertools import product
 
+import asyncpg
 import httpx
 import pytest
 
+from api.graphql import http as http_door
 from domain.access.models import PrincipalKind
 from domain.core.db import Database
 from tests import make
@@ -61,10 +63,12 @@ async def test_every_reply_carries_the_request_id(http: httpx.AsyncClient, clien
 
 
 BODIES = [
-    b"", b"null", b"1", b'"x"', b"[]", b"[1]", b'[{"query":"{ viewer { kind } }"}]', b"{", b"{}", b'{"query":null}',
+    b"", b"null", b"1", b'"x"', b"[]", b"[1]", b'[{"query":"{ viewer { kind } }"}]', b"{", b"{}",
+    b'{"query":null}',
     b'{"query":1}', b'{"query":["a"]}', b'{"query":"{ viewer { kind } }","variables":1}',
     b'{"query":"{ viewer { kind } }","variables":[]}', b'{"query":"{ viewer { kind } }","operationName":{}}',
-    b'{"query":"{ viewer { kind } }","extensions":"x"}', b'{"query":"\xff\xfe"}', b'\xff\xfe{}', b'{"query":"\\ud800"}',
+    b'{"query":"{ viewer { kind } }","extensions":"x"}', b'{"query":"\xff\xfe"}', b'\xff\xfe{}',
+    b'{"query":"\\ud800"}',
     b"[" * 100_000, b'{"a":' * 40_000, b'{"variables":' + b'{"a":' * 40_000,
     b'{"query":"{ viewer { kind } }","variables":{"a":' + b"9" * 5_000 + b"}}",
     b'{"query":"{ viewer { kind } }","variables":{"a":NaN}}', b'{"query":"","variables":{}}',
@@ -119,7 +123,8 @@ async def test_a_large_body_is_refused(client_of: ClientOf) -> None:
 @pytest.mark.parametrize(
     ("accept", "status", "content_type"),
     [
-        (NEW, 200, NEW), (OLD, 200, OLD), (f"{NEW}, {OLD};q=0.9", 200, NEW), ("*/*", 200, OLD), ("application/*", 200, OLD),
+        (NEW, 200, NEW), (OLD, 200, OLD), (f"{NEW}, {OLD};q=0.9", 200, NEW), ("*/*", 200, OLD),
+        ("application/*", 200, OLD),
         ("text/html", 406, OLD),
     ],
 )  # fmt: skip
@@ -277,8 +282,10 @@ async def test_an_odd_id_names_nothing(client_of: ClientOf) -> None:
         assert data == {**dict.fromkeys(ROOTS), "nodes": [None]}
 
 
-ODD_CURSORS = ["", "x", "W10=", "W1sicyIsIngiXV0=", "W1sidCIsIjIwMjYtMDEtMDEiXSxbInUiLCJ4Il1d", "\x00", "Ü", "a" * 5_000,
-    "W1siaSIsMS4wXSxbInUiLCIwMDAwMDAwMC0wMDAwLTAwMDAtMDAwMC0wMDAwMDAwMDAwMDAiXV0=", "bnVsbA==", "MQ=="]  # fmt: skip
+ODD_CURSORS = [
+    "", "x", "W10=", "W1sicyIsIngiXV0=", "W1sidCIsIjIwMjYtMDEtMDEiXSxbInUiLCJ4Il1d", "\x00", "Ü", "a" * 5_000,
+    "W1siaSIsMS4wXSxbInUiLCIwMDAwMDAwMC0wMDAwLTAwMDAtMDAwMC0wMDAwMDAwMDAwMDAiXV0=", "bnVsbA==", "MQ==",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -335,6 +342,23 @@ async def test_what_nobody_foresaw_is_masked_and_can_be_found_in_the_log(
     assert len(found) == 1
     assert "the secret of a row" in str(found[0].exc_info)
     assert insight.title
+
+
+async def test_what_takes_too_long_is_ended_in_the_database_too(
+    client_of: ClientOf, cleaner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_door, "TIMEOUT_S", 0.3)
+    client = await client_of()
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND usename = 'vitals_app'"
+    )
+    async with cleaner.transaction():
+        await cleaner.execute("LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE")
+        result = await client.result("{ accounts { edges { cursor } } }")
+
+        assert [error["extensions"]["code"] for error in result["errors"]] == ["TIMEOUT"]
+        assert await cleaner.fetchval(waiting) == 0
+    assert await client.ask("{ accounts { edges { cursor } } }") == {"accounts": {"edges": []}}
 
 
 async def test_a_key_without_the_scope_is_forbidden_and_the_rest_stands(client_of: ClientOf) -> None:

@@ -279,10 +279,11 @@ async def test_mutations_of_a_document_run_in_order_and_each_stands_alone(
     data = await client.ask(
         """
         mutation ($id: ID!) {
-          a: postIncidentUpdate(input: {id: $id, body: "One."}) { ... on IncidentSuccess { incident { updates { edges { node { body } } } } } }
+          a: postIncidentUpdate(input: {id: $id, body: "One."}) { ...Bodies }
           b: postIncidentUpdate(input: {id: $id, body: ""}) { __typename }
-          c: postIncidentUpdate(input: {id: $id, body: "Two."}) { ... on IncidentSuccess { incident { updates { edges { node { body } } } } } }
+          c: postIncidentUpdate(input: {id: $id, body: "Two."}) { ...Bodies }
         }
+        fragment Bodies on IncidentSuccess { incident { updates { edges { node { body } } } } }
         """,
         id=ids.of(incident),
     )

@@ -1,14 +1,22 @@
-"""No principal learns of another's: not over any root, by any id, filter or cursor, nor from how replies change."""
+"""No principal learns of another's: by no root, id, filter or cursor, nor from how replies change."""
 
 import base64
 import json
+from itertools import product
 from typing import Any
 
 import pytest
+from sqlalchemy import true
 
 from api.graphql import ids
 from domain.access.models import PrincipalKind
+from domain.anomalies import queries as anomalies
+from domain.catalog import queries as catalog
 from domain.core.db import Database
+from domain.forecasts import queries as forecasts
+from domain.incidents import queries as incidents
+from domain.insights import queries as insights
+from domain.telemetry import queries as telemetry
 from tests import make
 from tests.api.conftest import ClientOf
 from tests.api.worlds import EVERYTHING, Tenant, World
@@ -85,6 +93,26 @@ async def test_nothing_of_another_account_is_in_any_reply(client_of: ClientOf, w
     # The search finds what there is to find.
     assert {"Ana", ids.of(ana.account), str(ANA), str(ANA / 7)} <= {t for t in of_ana if t in seen["ana"]}
     assert {t for t in of_ben if t in seen["operator"]} >= {"Ben", str(BEN), ids.of(ben.incident)}
+
+
+async def test_the_database_alone_keeps_tenants_apart(
+    client_of: ClientOf, worker_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await World.begin(worker_db)
+    ana = await world.settle("Ana", money=ANA)
+    asking = [await client_of(account=ana.account), await client_of(partner=world.partner)]
+    with_filters = [(await client.post(EVERYTHING)).content for client in asking]
+    ben = await world.settle("Ben", money=BEN)
+    for module in (catalog, telemetry, forecasts, anomalies, incidents, insights):
+        for name in vars(module).copy():
+            if name.startswith("visible"):
+                monkeypatch.setattr(module, name, lambda *_: true())
+
+    without = [(await client.post(EVERYTHING)).content for client in asking]
+
+    assert without == with_filters
+    for reply, trace in product(without, traces(ben, "Ben", BEN)):
+        assert trace not in clear(reply.decode())
 
 
 async def test_another_accounts_ids_name_nothing(client_of: ClientOf, worker_db: Database) -> None:

@@ -1,7 +1,8 @@
-"""A small platform with something of every kind in it, and a document that asks for all of it."""
+"""A small platform with something of every kind in it, and a document that asks for it all."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID
 
 from domain.anomalies.episodes import Phase
@@ -21,49 +22,10 @@ from tests.make import NOON
 
 DETECTOR = Actor(ActorKind.DETECTOR, "detector")
 
-EVENT = """
-__typename cursor sequence at incident { id title } update { id body }
-... on IncidentChange { id type actor { kind name } status impact severity moneyAtRisk { low mid high currency } }
-"""
-
-EVERYTHING = """
-query Everything($first: Int = 50) {
-  viewer { kind scopes account { id name } partner { id name } }
-  accounts(first: $first) {
-    pageInfo { hasNextPage hasPreviousPage startCursor endCursor }
-    edges { cursor node {
-      id externalId name country currency timeZone merchantCategoryCode createdAt
-      parent { id name } children { edges { node { id name } } }
-      dependencies { totalCount edges { cursor trafficShare node { __typename id code name status } } }
-      series { edges { node { id } } } incidents { edges { node { id } } } insights { edges { node { id } } }
-    } }
-  }
-  services { edges { node { id code name group description status statusSince declaredStatus incidents { edges { node { id title } } } } } }
-  partners { edges { node { id code name kind regions statusPageUrl status incidents { edges { node { id title } } } } } }
-  series(filter: {}, first: $first) { edges { node {
-    id metric { name kind unit } labels { key value } account { id name } freshness { state latestAt remark }
-    points(window: {range: {between: {from: "2026-11-23T00:00:00Z", until: "2026-11-24T00:00:00Z"}}, resolution: HOUR}) { at value sampleSize }
-    columns(window: {range: {between: {from: "2026-11-23T00:00:00Z", until: "2026-11-24T00:00:00Z"}}, resolution: HOUR}, compareTo: "PT1H") { start step resolution values sampleSizes previous }
-    forecast { id model horizon series { id } columns(ahead: "PT2H") { ds yhat yhatLower80 yhatUpper80 yhatLower95 yhatUpper95 } }
-    anomalies { edges { node { id direction observed expected interval { lower upper level } score sampleSize series { id } incident { id title } } } }
-  } } }
-  incidents(first: $first) { edges { cursor node {
-    id kind title summary status impact severity origin groupingKey startedAt resolvedAt timeToResolve isUpdateOverdue
-    moneyAtRisk { low mid high currency exponent confidence }
-    services { id name } partners { id name }
-    accounts { totalCount edges { cursor trafficShare summary moneyAtRisk { low mid high currency } node { id name } } }
-    updates { edges { cursor node { id body status displayAt author { kind name } incident { id } affectedComponents { component { id name } from to } } } }
-    anomalies { edges { node { id observed series { id } } } } insights { edges { node { id title } } }
-  } } }
-  insights(first: $first) { edges { cursor node {
-    id kind title summary severity status confidence createdAt assignee account { id name } component { id name } incident { id title }
-    evidence { sentence series { id } from until observed expected interval { lower upper } sampleSize }
-    recommendedActions { key title steps effort documentationLinks { label url } }
-    estimatedImpact { low mid high currency } dismissal { reason note }
-  } } }
-  incidentEvents(first: $first) { latestSequence pageInfo { hasNextPage endCursor } edges { cursor node { EVENT } } }
-}
-""".replace("EVENT", EVENT)
+EVERYTHING = Path(__file__).with_name("everything.graphql").read_text()
+"""A document that asks for something of every kind."""
+EVENT = EVERYTHING[EVERYTHING.index("fragment Event ") :]
+"""The fragment `Event` alone: all that an item of the feed has."""
 
 
 @dataclass
@@ -114,7 +76,7 @@ class World:
                 pass
 
     async def settle(self, name: str, *, money: int) -> Tenant:
-        """A merchant whom the incident reaches, with trouble of its own besides; `money` is found in all figures."""
+        """A merchant whom the incident reaches, with trouble of its own; `money` is in all figures."""
         account = await make.account(self.db, name=f"{name} Ltd", external_id=f"external-{name}")
         await make.dependency(self.db, account, self.partner, traffic_share=0.6)
         await make.dependency(self.db, account, self.service, traffic_share=1.0)

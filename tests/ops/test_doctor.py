@@ -1,6 +1,7 @@
 """The doctor says what is wrong and what to do, and nothing else makes it end with an error."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -59,11 +60,11 @@ def test_an_unreachable_database_is_found(tmp_path: Path) -> None:
     assert finding.advice == doctor._NO_DATABASE
 
 
-async def test_an_unmigrated_database_is_found(cluster: Cluster) -> None:
-    await cluster.execute("CREATE DATABASE vitals_bare")
-    settings = cluster.settings("vitals_bare")
+async def test_an_unmigrated_database_is_found(
+    cluster: Cluster, database: str, new_database: Callable[[], Awaitable[str]]
+) -> None:
+    settings = cluster.settings(await new_database())
     finding = await asyncio.to_thread(doctor.schema, settings)
-    await cluster.execute("DROP DATABASE vitals_bare")
     assert finding.advice == "run `vitals migrate up`"
 
 
