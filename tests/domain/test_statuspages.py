@@ -150,8 +150,8 @@ async def test_another_snapshot_of_the_same_time_is_a_conflict(db: Database) -> 
     async with db.transaction("operator") as session:
         assert await service.receive(session, partner.id, page(), observed_at=NOON, at=NOON)
         assert not await service.receive(session, partner.id, page(), observed_at=NOON, at=NOON)
+        other = page(incident("a", "x"))
         with pytest.raises(Conflict):
-            other = page(incident("a", "x"))
             await service.receive(session, partner.id, other, observed_at=NOON, at=NOON)
 
 
