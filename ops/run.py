@@ -22,6 +22,7 @@ def serve(host: str, port: int) -> None:
     become(
         "uvicorn", "api.app:create_app", "--factory", "--host", host, "--port", str(port),
         "--timeout-graceful-shutdown", "5", "--no-access-log", "--no-server-header",
+        "--ws-max-size", "262144", "--ws-per-message-deflate", "false",
     )  # fmt: skip
 
 

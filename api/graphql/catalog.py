@@ -9,6 +9,7 @@ from api.graphql import filters, ids, lists
 from api.graphql.access import Access
 from api.graphql.batching import Ask
 from api.graphql.context import Info
+from api.graphql.money import Money, money
 from api.graphql.node import NodeType, rows
 from api.graphql.paging import Connection, EdgeRow, PageInfo, page_info, page_of
 from api.graphql.scalars import URL, Currency
@@ -141,6 +142,15 @@ class AccountType(NodeType):
         root: strawberry.Parent[Account], info: Info, first: int | None = None, after: str | None = None
     ) -> Slice[Account]:
         return await info.context.loaders.children_by_account.load(Ask(root.id, Page.of(first, after)))
+
+    @strawberry.field(
+        extensions=[Access("telemetry:read")],
+        description="What was approved in the 168 whole hours before now, in the account's own currency;"
+        " null where no amounts are sent.",
+    )
+    async def turnover(root: strawberry.Parent[Account], info: Info) -> Money | None:
+        amount = await info.context.loaders.turnover_by_account.load(root.id)
+        return None if amount is None else money(amount, root.currency)
 
     @strawberry.field(
         graphql_type=DependencyConnection,

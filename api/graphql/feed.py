@@ -90,6 +90,12 @@ class IncidentChange(IncidentEventType, NodeType):
     def id(root: strawberry.Parent[Told]) -> strawberry.ID:
         return ids.encode("IncidentChange", root.event_id)
 
+    @strawberry.field(
+        description="Counts the events of this incident in this stream, from 1 and without a hole."
+    )
+    def version(root: strawberry.Parent[Told]) -> int:
+        return root.version
+
     @strawberry.field
     def type(root: strawberry.Parent[Told]) -> IncidentChangeType:
         return IncidentChangeType(root.type)

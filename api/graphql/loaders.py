@@ -26,6 +26,7 @@ from domain.incidents.models import Incident, IncidentAccount, IncidentUpdate
 from domain.insights import queries as insights
 from domain.insights.models import Insight
 from domain.telemetry import queries as telemetry
+from domain.telemetry import tickets
 from domain.telemetry.models import Series, Watermark
 from domain.telemetry.queries import SeriesData, Window
 
@@ -187,6 +188,17 @@ class Loaders(Batches):
 
         newest = func.max(Watermark.newest_at).label("newest_at")
         return self._grouped(select(Watermark.account_id, newest), Watermark.account_id, visible)
+
+    @cached_property
+    def turnover_by_account(self) -> DataLoader[UUID, int | None]:
+        """Approved amounts of the week before the present hour, in minor units of the account's currency."""
+
+        async def load(keys: list[UUID]) -> list[int | None]:
+            async with self._context.read() as session:
+                found = await tickets.approved_amounts(session, keys, at=self._context.now)
+            return [found.get(one) for one in keys]
+
+        return DataLoader(load_fn=load)
 
     @cached_property
     def watches_by_series(self) -> DataLoader[UUID, Watch | None]:

@@ -4,13 +4,29 @@ from typing import Any
 
 import strawberry
 
-from api.graphql.scalars import Currency, SafeInt
+from api.graphql.scalars import BigInt, Currency, SafeInt
 from domain.core.currencies import exponent
 
 CONFIDENCE = 0.95
 """Of every interval of money that the domain computes."""
 
 _MOST = 2**53 - 1
+
+
+_EXPONENT = "Digits of the minor unit: 2 for EUR, 0 for JPY, 3 for KWD."
+
+
+@strawberry.type(description="An exact amount.")
+class Money:
+    amount_minor: BigInt = strawberry.field(
+        description="In the currency's minor unit. A string, because totals in IDR or IRR pass 2^53."
+    )
+    currency: Currency
+    exponent: int = strawberry.field(description=_EXPONENT)
+
+
+def money(amount_minor: int, currency: str) -> Money:
+    return Money(amount_minor=BigInt(amount_minor), currency=Currency(currency), exponent=exponent(currency))
 
 
 @strawberry.type(
@@ -22,7 +38,7 @@ class MoneyRange:
     mid: SafeInt
     high: SafeInt
     currency: Currency
-    exponent: int = strawberry.field(description="Digits of the minor unit: 2 for EUR, 0 for JPY, 3 for KWD.")
+    exponent: int = strawberry.field(description=_EXPONENT)
     confidence: float = strawberry.field(
         description="Probability that the true amount lies between `low` and `high`."
     )

@@ -9,6 +9,7 @@ from graphql import GraphQLError
 from strawberry.types.scalar import ScalarDefinition
 
 SafeInt = NewType("SafeInt", int)
+BigInt = NewType("BigInt", int)
 Currency = NewType("Currency", str)
 URL = NewType("URL", str)
 
@@ -68,6 +69,12 @@ def safe_int(value: Any) -> int:
     return int(value)
 
 
+def _parse_big_int(value: Any) -> int:
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,60}", value, re.ASCII):
+        return int(value)
+    raise GraphQLError('BigInt must be a whole number as text, such as "1200".')
+
+
 def _parse_currency(value: Any) -> str:
     if isinstance(value, str) and re.fullmatch(r"[A-Z]{3}", value, re.ASCII):
         return value
@@ -103,6 +110,12 @@ SCALARS: dict[object, ScalarDefinition] = {
         " Counts, sequence numbers, bytes.",
         serialize=safe_int,
         parse_value=safe_int,
+    ),
+    BigInt: strawberry.scalar(
+        name="BigInt",
+        description="Whole number of any size as a decimal string, for exact amounts.",
+        serialize=str,
+        parse_value=_parse_big_int,
     ),
     Currency: strawberry.scalar(
         name="Currency",

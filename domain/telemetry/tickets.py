@@ -1,7 +1,9 @@
 """What an account's payments come to, so that missing ones can be told in money; never below nothing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -27,6 +29,19 @@ SELECT count(*), coalesce(sum(attempted), 0), coalesce(sum(approved), 0), sum(am
        sum(approved) FILTER (WHERE amount IS NOT NULL)
 FROM hourly
 """
+)
+
+_APPROVED = text(
+    """
+    SELECT s.account_id, sum(h.value)
+    FROM series s
+    JOIN accounts a ON a.id = s.account_id
+    JOIN hours h ON h.account_id = s.account_id AND h.series_id = s.id
+    WHERE s.account_id = ANY(:accounts) AND s.metric = 'payments.amount' AND s.is_measured
+      AND s.labels->>'outcome' = 'approved' AND coalesce(s.labels->>'currency', a.currency) = a.currency
+      AND h.at >= :from AND h.at < :until
+    GROUP BY 1
+    """
 )
 
 
@@ -87,6 +102,18 @@ async def turnover(session: AsyncSession, account: Account, *, at: datetime) -> 
     row = await session.execute(_TURNOVER, {"account": account.id, "series": series, **binds, **stretch})
     hours, attempted, approved, amount, paid = row.one()
     return Turnover(hours, attempted, approved, amount / paid if amount and paid and amount > 0 else None)
+
+
+async def approved_amounts(
+    session: AsyncSession, account_ids: Sequence[UUID], *, at: datetime
+) -> dict[UUID, int]:
+    """What each account was paid in the whole hours of the week before `at`, in minor units of its currency.
+
+    Accounts that sent no amounts in it are left out.
+    """
+    until = at.replace(minute=0, second=0, microsecond=0)
+    binds = {"accounts": list(account_ids), "from": until - OVER, "until": until}
+    return {key: round(amount) for key, amount in await session.execute(_APPROVED, binds)}
 
 
 async def average_ticket(session: AsyncSession, account: Account, *, at: datetime) -> float | None:
