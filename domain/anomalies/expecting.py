@@ -18,6 +18,7 @@ from domain.forecasts import queries as forecasts
 from domain.forecasts import service as fitting
 from domain.forecasts.models import Forecast
 from domain.telemetry import queries as telemetry
+from domain.telemetry.derived import ATTEMPTED
 from domain.telemetry.models import Series
 from domain.telemetry.queries import Resolution, Window
 
@@ -33,16 +34,23 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class DayExpected:
-    """Per series 1,440 values, one a local minute: a rate, or attempts. NaN: unknown. `spread`: holidays'."""
+    """Per series 1,440 values, one a local minute: a rate, or attempts; NaN: unknown.
+
+    `spread` is the deviation (log scale) that the calendar adds to each series' volume.
+    """
 
     of: Mapping[UUID, Floats]
-    spread: float
+    spread: Mapping[UUID, float]
 
     def columns(self, series_ids: Sequence[UUID], minutes: NDArray[np.int64]) -> Floats:
         """(len(minutes), len(series_ids)) for these local minutes of the day."""
         unknown = np.full(1440, np.nan)
         rows = [self.of.get(one, unknown)[minutes] for one in series_ids]
         return np.stack(rows, axis=1) if rows else np.zeros((len(minutes), 0))
+
+    def spreads(self, series_ids: Sequence[UUID], minutes: int) -> Floats:
+        """(minutes, len(series_ids)); a series that was not known as the day began has none."""
+        return np.tile([self.spread.get(one, 0.0) for one in series_ids], (minutes, 1))
 
 
 def midnight(day: date, zone: ZoneInfo) -> datetime:
@@ -115,7 +123,19 @@ async def _day(
         one.id: (rates if one.metric.endswith("_rate") else volume).minutes[:, column]
         for column, one in enumerate(series)
     }
-    return DayExpected(of, calendar.spread(account.country, day))
+    return DayExpected(of, _spreads(account, series, day, attempts.values))
+
+
+def _spreads(account: Account, series: Sequence[Series], day: date, attempts: Floats) -> dict[UUID, float]:
+    """What the calendar adds to each series, by the countries that the account's attempts come from."""
+    sums = dict(zip((one.id for one in series), np.nansum(attempts, axis=(0, 1)).tolist(), strict=True))
+    volume = [one for one in series if one.metric == ATTEMPTED.name]
+    total = sum(sums[one.id] for one in volume if not one.labels)
+    by_country = {one.labels["country"]: sums[one.id] for one in volume if "country" in one.labels}
+    shares = {country: count / total for country, count in by_country.items() if total > 0}
+    return {
+        one.id: calendar.node_spread(one.labels, day, home=account.country, shares=shares) for one in series
+    }
 
 
 def _hours_of(day: date, zone: ZoneInfo, forecast: Forecast | None) -> Floats:

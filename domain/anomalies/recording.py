@@ -29,7 +29,10 @@ LEARNING_REMARKS = {
 
 
 class Recorder:
-    """Collects what a stretch of minutes changed for one account, then writes it in one go."""
+    """Collects what a stretch of minutes changed for one account, then writes it in one go.
+
+    `usual` is, of each episode that opened, what was expected of every series at that minute.
+    """
 
     def __init__(
         self, account: Account, series: Sequence[Series], *, open_: Sequence[Anomaly], known: set[UUID]
@@ -38,9 +41,10 @@ class Recorder:
         self._series = {one.id: one for one in series}
         self._known = known
         self._open = {one.series_id: one for one in open_}
-        self._opened: list[Anomaly] = []
+        self.opened: list[Anomaly] = []
         self._events: list[tuple[datetime, str, Anomaly]] = []
         self._watches: dict[UUID, tuple[Phase, datetime]] = {}
+        self.usual: dict[UUID, dict[UUID, float]] = {}
 
     @classmethod
     async def load(cls, session: AsyncSession, account: Account, series: Sequence[Series]) -> "Recorder":
@@ -65,6 +69,10 @@ class Recorder:
             if began is not None:
                 self._grow(series_id, expected[began:index, change.node] - observed[began:index, change.node])
             self._change(series_id, change)
+            if (opened := self._open.get(series_id)) is not None and opened.detected_at == _time(
+                change.at
+            ) + _MINUTE:
+                self.usual[opened.id] = dict(zip(nodes.series_ids, found.expected[index - 1], strict=True))
             if series_id in self._open:
                 since[change.node] = index
         for node, began in since.items():
@@ -101,7 +109,7 @@ class Recorder:
         )
         _measure(anomaly, change)
         self._open[series_id] = anomaly
-        self._opened.append(anomaly)
+        self.opened.append(anomaly)
         self._events.append((anomaly.detected_at, "anomaly.opened", anomaly))
 
     def _grow(self, series_id: UUID, missing: Floats) -> None:
@@ -116,7 +124,7 @@ class Recorder:
         """Write phases and episodes; what opened and closed is recorded in the order of event time."""
         if self._watches:
             await session.execute(_upsert(), [self._watch(*item) for item in self._watches.items()])
-        session.add_all(self._opened)
+        session.add_all(self.opened)
         await session.flush()
         for at, name, anomaly in sorted(self._events, key=lambda one: (one[0], one[1])):
             await events.record(session, name, anomaly.id, at=at, account_id=self.account_id)

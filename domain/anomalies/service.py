@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.anomalies import calendar, detectors, saved
+from domain.anomalies.attribution import attribute
 from domain.anomalies.expecting import DayExpected, Expectations, midnight, planned_at
 from domain.anomalies.models import AccountWatch
 from domain.anomalies.recording import Recorder
@@ -68,6 +69,7 @@ async def judge_stretch(session: AsyncSession, account_id: UUID, until: datetime
     rates, volume = saved.unpack(watch.state)
     recorder = await Recorder.load(session, account, series)
     _judge_families(stretch, counts, series, expected, (rates, volume), recorder)
+    await attribute(session, recorder.opened, series, recorder.usual)
     await recorder.save(session)
     watch.state, watch.judged_until = saved.pack(rates, volume), stretch.until
     return window.buckets
@@ -139,7 +141,7 @@ def _judge_families(
 
     attempts = columns(volume, counts.total)
     usual = expected.columns(volume.series_ids, of_day)
-    spread = np.full_like(usual, expected.spread)
+    spread = expected.spreads(volume.series_ids, len(minutes))
     found = detectors.judge_volume(volume.state, at=epoch, attempts=attempts, expected=usual, calendar=spread)
     recorder.take(volume, found, epoch, expected=found.expected, observed=attempts)
 

@@ -54,7 +54,8 @@ class Episode:
 
     @property
     def partner_code(self) -> str | None:
-        return self.series.labels.get("partner")
+        """The partner that it comes from: the account's total at one, or that partner's own payments."""
+        return self.anomaly.cause.get("partner")
 
     @property
     def depth(self) -> float:
@@ -79,8 +80,10 @@ async def follow(session: AsyncSession, account_id: UUID, *, at: datetime) -> No
         if what == _OPENS:
             await _join(session, account, episode, episodes)
         else:
-            await _settle(session, episode, at=when)
-    await _tell_impact(session, account, episodes)
+            await _tell_impact(session, account, episode, episodes, at=when)
+            await _settle(session, _incident_of(episode), at=when)
+    for episode in {_incident_of(one): one for one in episodes}.values():
+        await _tell_impact(session, account, episode, episodes, at=episode.anomaly.detected_at)
 
 
 async def unsettled_accounts(session: AsyncSession) -> Sequence[UUID]:
@@ -123,20 +126,16 @@ async def _join(
     session: AsyncSession, account: Account, episode: Episode, episodes: Sequence[Episode]
 ) -> None:
     """Put the episode into the account's live incident of its kind, or a partner's, or open one."""
-    anomaly = episode.anomaly
-    incident_id = next(
-        (
-            other.anomaly.incident_id
-            for other in episodes
-            if other.anomaly.incident_id is not None
-            and other.kind is episode.kind
-            and (other.anomaly.ended_at is None or other.anomaly.ended_at > anomaly.detected_at)
-        ),
-        None,
-    )
-    if incident_id is None:
-        incident_id = await _open(session, account, episode)
-    anomaly.incident_id = incident_id
+    detected_at = episode.anomaly.detected_at
+    lasting = [
+        other.anomaly.incident_id
+        for other in episodes
+        if other.anomaly.incident_id is not None
+        and other.kind is episode.kind
+        and (other.anomaly.ended_at is None or other.anomaly.ended_at > detected_at)
+    ]
+    live = [one for one in lasting if (await session.get_one(Incident, one)).resolved_at is None]
+    episode.anomaly.incident_id = live[0] if live else await _open(session, account, episode)
     await session.flush()
 
 
@@ -179,7 +178,7 @@ async def _shared_partner(session: AsyncSession, account: Account, episode: Epis
             Anomaly.started_at <= episode.anomaly.detected_at,
             or_(Anomaly.ended_at.is_(None), Anomaly.ended_at > episode.anomaly.started_at),
             Series.metric.in_(metrics),
-            Series.labels == {"partner": episode.partner_code},
+            Anomaly.cause == {"partner": episode.partner_code},
         )
     )
     if await session.scalar(others.limit(1)) is None:
@@ -187,15 +186,23 @@ async def _shared_partner(session: AsyncSession, account: Account, episode: Epis
     return await session.scalar(select(Partner).where(Partner.code == episode.partner_code))
 
 
-async def _settle(session: AsyncSession, episode: Episode, *, at: datetime) -> None:
-    """Resolve the incident when the last of its episodes, of whatever account, has ended by `at`."""
-    incident_id = episode.anomaly.incident_id
-    assert incident_id is not None
-    await _grade(session, incident_id, at=at)
-    lasting = select(Anomaly.id).where(
-        Anomaly.incident_id == incident_id, or_(Anomaly.ended_at.is_(None), Anomaly.ended_at > at)
+async def _settle(session: AsyncSession, incident_id: UUID, *, at: datetime) -> None:
+    """Resolve the incident when what it is about has ended by `at` for every account.
+
+    For an account that is its total, where that was hit: a slice too small to be sure that it is over
+    holds nothing open. An account whose total was not hit is over with the last of its slices.
+    """
+    rows = await session.execute(
+        select(Anomaly, Series)
+        .join(Series, Series.id == Anomaly.series_id)
+        .where(Anomaly.incident_id == incident_id, Anomaly.detected_at <= at)
     )
-    if await session.scalar(lasting.limit(1)) is None:
+    episodes = [Episode(anomaly, series) for anomaly, series in rows]
+    with_total = {one.anomaly.account_id for one in episodes if not one.series.labels}
+    telling = [
+        one.anomaly for one in episodes if not one.series.labels or one.anomaly.account_id not in with_total
+    ]
+    if all(one.ended_at is not None and one.ended_at <= at for one in telling):
         await service.resolve(
             session,
             incident_id,
@@ -221,27 +228,37 @@ async def _grade(session: AsyncSession, incident_id: UUID, *, at: datetime) -> N
         await feed.record(session, incident, "incident.impact_changed", actor=DETECTOR, at=at)
 
 
-async def _tell_impact(session: AsyncSession, account: Account, episodes: Sequence[Episode]) -> None:
-    """Tell the account what each of its incidents means for it, as its episodes now show."""
-    for incident_id in sorted({e.anomaly.incident_id for e in episodes if e.anomaly.incident_id}):
-        own = [one for one in episodes if one.anomaly.incident_id == incident_id]
-        await _grade(session, incident_id, at=_latest(own))
-        worst = max(own, key=lambda one: (not one.series.labels, one.anomaly.shortfall))
-        turnover = await tickets.turnover(session, account, at=worst.anomaly.started_at)
-        money = _worth(worst, turnover)
-        impact = IncidentImpact(
-            account.currency,
-            wording.of_account(own, account),
-            money_low=money.low if money else None,
-            money_mid=money.mid if money else None,
-            money_high=money.high if money else None,
-        )
-        await service.reach(session, incident_id, account.id, impact, at=_latest(own), actor=DETECTOR)
+async def _tell_impact(
+    session: AsyncSession,
+    account: Account,
+    episode: Episode,
+    episodes: Sequence[Episode],
+    *,
+    at: datetime,
+) -> None:
+    """Tell the account what the episode's incident means for it while it lasts, by all its episodes."""
+    incident = await session.get_one(Incident, _incident_of(episode))
+    if incident.resolved_at is not None:
+        return
+    await _grade(session, incident.id, at=at)
+    own = [one for one in episodes if one.anomaly.incident_id == incident.id]
+    worst = max(own, key=lambda one: (not one.series.labels, one.anomaly.shortfall))
+    turnover = await tickets.turnover(session, account, at=worst.anomaly.started_at)
+    money = _worth(worst, turnover)
+    impact = IncidentImpact(
+        account.currency,
+        wording.of_account(own, account),
+        money_low=money.low if money else None,
+        money_mid=money.mid if money else None,
+        money_high=money.high if money else None,
+    )
+    await service.reach(session, incident.id, account.id, impact, at=at, actor=DETECTOR)
 
 
-def _latest(episodes: Sequence[Episode]) -> datetime:
-    times = [one.anomaly.ended_at or one.anomaly.detected_at for one in episodes]
-    return max(times)
+def _incident_of(episode: Episode) -> UUID:
+    incident_id = episode.anomaly.incident_id
+    assert incident_id is not None, "every episode has joined an incident before it is told or settled"
+    return incident_id
 
 
 def _worth(episode: Episode, turnover: Turnover) -> Worth | None:
