@@ -1,0 +1,118 @@
+"""What is wrong with one batch, account or page stops nothing else."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import text
+
+from domain.anomalies.service import judge
+from domain.catalog.models import Account
+from domain.core.db import Database
+from domain.telemetry import ingest, service
+from domain.telemetry.fold import fold
+from domain.telemetry.ingest import Request
+from domain.telemetry.points import Point
+from domain.telemetry.series import Registry
+from tests import make
+
+NINE = datetime(2026, 11, 23, 9, tzinfo=UTC)
+NOW = NINE + timedelta(days=1)
+MINUTE = timedelta(minutes=1)
+
+
+def point(account: Account, at: datetime, value: float = 1, *, metric: str = "payments.count", **labels: str) -> Point:
+    return Point(
+        account=account.external_id,
+        metric=metric,
+        at=int(at.timestamp()),
+        value=value,
+        labels=tuple(sorted(labels.items())),
+    )
+
+
+async def send(db: Database, *points: Point, subject: str = "key:a") -> None:
+    keys = await Registry(db).keys(points, scope="operator", subject=subject, at=NOW)
+    request = Request("operator", repr(points).encode(), None, False, NOW)
+    await ingest.append(db, request, points, [key for key in keys if key], reply={"ok": True})
+
+
+async def test_more_series_than_a_statement_has_parameters_are_folded(db: Database, worker_db: Database) -> None:
+    account = await make.account(db)
+    for batch in range(4):
+        points = [point(account, NINE, code=f"{batch}-{number}") for number in range(9_000)]
+        await send(db, *points)
+    assert await fold(worker_db, NOW) == 36_000
+
+
+async def test_an_account_without_payments_does_not_stop_judging(db: Database, worker_db: Database) -> None:
+    silent, account = await make.account(db), await make.account(db)
+    await send(db, point(silent, NINE, metric="api.requests"), subject="key:a")
+    await send(db, point(account, NINE, outcome="approved"), subject="key:b")
+    await fold(worker_db, NOW)
+    await judge(worker_db, NOW + 2 * MINUTE)
+    assert await judged(worker_db, silent, account) == [NINE + MINUTE, NINE + MINUTE]
+
+
+async def test_an_account_that_cannot_be_judged_does_not_stop_the_others(
+    db: Database, worker_db: Database
+) -> None:
+    accounts = [await make.account(db, time_zone=zone) for zone in ("UTC", "Mars/Olympus", "UTC")]
+    for number, account in enumerate(accounts):
+        await send(db, point(account, NINE, outcome="approved"), subject=f"key:{number}")
+    await fold(worker_db, NOW)
+    try:
+        await judge(worker_db, NOW + 2 * MINUTE)
+    except Exception as e:
+        print(repr(e))
+    assert await judged(worker_db, *accounts) == [NINE + MINUTE, None, NINE + MINUTE]
+
+
+async def judged(worker_db: Database, *accounts: Account) -> list[datetime | None]:
+    async with worker_db.read() as session:
+        rows = await session.execute(text("SELECT account_id, judged_until FROM account_watches"))
+        found = dict(rows.tuples().all())
+    return [found.get(account.id) for account in accounts]
+
+
+async def test_an_hour_that_changes_while_it_is_rolled_up_is_rolled_up_again(
+    db: Database, worker_db: Database
+) -> None:
+    account = await make.account(db)
+    await send(db, point(account, NINE, 5, outcome="approved"))
+    await fold(worker_db, NOW)
+    await send(db, point(account, NINE, 7, outcome="approved"), point(account, NINE, 1, outcome="approved", partner="x"))
+    async with worker_db.transaction() as session:
+        await make.series(session, account, "payments.attempted", partner="x")
+        folding = asyncio.create_task(fold(worker_db, NOW))
+        await lock_is_waited_for(worker_db)
+        await service.roll_up(worker_db, NOW)
+        await session.rollback()
+    assert await folding == 2
+    await service.roll_up(worker_db, NOW)
+    async with worker_db.read() as session:
+        assert await session.scalar(text("SELECT sum(value) FROM hours")) == 8
+
+
+async def lock_is_waited_for(db: Database) -> None:
+    """Return once some transaction waits for another's end."""
+    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted")
+    while True:
+        async with db.read() as session:
+            if await session.scalar(waiting):
+                return
+
+
+async def test_a_batch_that_cannot_be_read_is_set_aside_and_the_others_are_folded(
+    db: Database, worker_db: Database
+) -> None:
+    account = await make.account(db)
+    async with db.transaction("operator") as session:
+        await session.execute(
+            text("INSERT INTO ingest_log (received_at, backfill, points, columns) VALUES (:at, false, 1, 'x')"),
+            {"at": NOW},
+        )
+    await send(db, point(account, NINE, 5, outcome="approved"))
+    assert await fold(worker_db, NOW) == 1
+    assert await fold(worker_db, NOW) == 0
+    async with worker_db.read() as session:
+        assert await session.scalar(text("SELECT count(*) FROM ingest_log")) == 1
