@@ -70,7 +70,7 @@ def called_for(events: Iterable[Published]) -> list[Call]:
 
 
 async def _is_log_waiting(session: AsyncSession, at: datetime) -> bool:
-    return bool(await session.scalar(select(exists(select(IngestLog.id)))))
+    return bool(await session.scalar(select(exists().where(IngestLog.failure.is_(None)))))
 
 
 async def _is_judgeable(session: AsyncSession, at: datetime) -> bool:

@@ -12,9 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec
 
 from celery.signals import worker_process_init, worker_process_shutdown
-from sqlalchemy.exc import DBAPIError
-
-from domain.core.db import Database
+from domain.core.db import Database, will_pass
 from domain.core.settings import WORKER, Settings
 from workers.app import SOFT_LIMIT_S, app
 from workers.lifeline import end_with_parent
@@ -23,8 +21,6 @@ P = ParamSpec("P")
 Work = Callable[Concatenate[Database, datetime, P], Awaitable[object]]
 
 log = logging.getLogger(__name__)
-# States of connections lost, transactions that lost a race, and servers that start or stop.
-_PASSING = ("08", "40", "57P")
 
 
 class Runtime:
@@ -43,8 +39,8 @@ class Runtime:
             while True:
                 try:
                     return await work(self._db, datetime.now(UTC))
-                except (OSError, DBAPIError) as error:
-                    if not _will_pass(error):
+                except Exception as error:
+                    if not will_pass(error):
                         raise
                     log.warning("begun again: %s", error)
                 await asyncio.sleep(1)
@@ -52,15 +48,6 @@ class Runtime:
     def close(self) -> None:
         self._runner.run(self._db.dispose())
         self._runner.close()
-
-
-def _will_pass(error: OSError | DBAPIError) -> bool:
-    if isinstance(error, TimeoutError):
-        return False
-    if isinstance(error, OSError):
-        return True
-    state = getattr(error.orig, "sqlstate", None) or ""
-    return error.connection_invalidated or state.startswith(_PASSING)
 
 
 _runtime: Runtime | None = None

@@ -208,7 +208,7 @@ def secure() -> None:
                 op.execute(f"GRANT {verb} ON {table} TO {APP}")
     # COPY is refused on tables with row security: the log has none, and the app can only append to it.
     op.execute(f"GRANT INSERT ON ingest_log TO {APP}")
-    op.execute(f"GRANT SELECT, DELETE ON ingest_log TO {WORKER}")
+    op.execute(f"GRANT SELECT, UPDATE, DELETE ON ingest_log TO {WORKER}")
 
 
 def unsecure() -> None:
@@ -415,6 +415,7 @@ def upgrade() -> None:
         sa.Column("backfill", sa.Boolean(), nullable=False),
         sa.Column("points", sa.Integer(), nullable=False),
         sa.Column("columns", sa.LargeBinary(), nullable=False),
+        sa.Column("failure", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ingest_log")),
     )
     op.create_table(

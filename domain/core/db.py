@@ -7,12 +7,16 @@ from typing import Any
 import asyncpg
 from sqlalchemy import make_url, text
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 _ENTER = text("SELECT set_config('vitals.scope', :scope, true)")
 _ENTER_READ_ONLY = text(
     "SELECT set_config('vitals.scope', :scope, true), set_config('transaction_read_only', 'on', true)"
 )
+
+# States of connections lost, transactions that lost a race, and servers that start or stop.
+_PASSING = ("08", "40", "57P")
 
 
 def asyncpg_url(url: str) -> URL:
@@ -62,6 +66,16 @@ class Database:
 
     async def dispose(self) -> None:
         await self.engine.dispose()
+
+
+def will_pass(error: Exception) -> bool:
+    """Whether it is of a database that is away or of a race, so that the same may do when begun again."""
+    if isinstance(error, OSError):
+        return not isinstance(error, TimeoutError)
+    if not isinstance(error, DBAPIError):
+        return False
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return error.connection_invalidated or state.startswith(_PASSING)
 
 
 async def raw(session: AsyncSession) -> asyncpg.Connection:

@@ -26,7 +26,6 @@ from domain.statuspages.snapshot import PageIncident, PageUpdate, Summary
 
 log = logging.getLogger(__name__)
 _ANY_TIME = timedelta(days=36_500)
-GONE = "The incident is no longer listed on the partner's status page."
 
 
 async def apply(
@@ -199,5 +198,4 @@ async def _resolve_unlisted(
                 actor=actor,
                 at=at,
                 resolved_at=max(at, incident.started_at),
-                body=GONE,
             )

@@ -1,5 +1,6 @@
 """Folds the log into minutes: each logged batch exactly once, in the order of the log."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,10 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.core.db import Database, raw
 from domain.telemetry import columns, series
-from domain.telemetry.columns import Columns, Key
+from domain.telemetry.columns import Columns, CorruptBatch, Key
 from domain.telemetry.models import IngestLog
 from domain.telemetry.points import Mode
 
+log = logging.getLogger(__name__)
 _BATCHES, _POINTS = 256, 100_000
 _LOCK = "telemetry.fold"
 
@@ -35,9 +37,11 @@ ON CONFLICT (account_id, source_id) DO UPDATE SET
   newest_at = greatest(watermarks.newest_at, excluded.newest_at),
   received_at = greatest(watermarks.received_at, excluded.received_at)
 """
+# An hour that is marked already is held too: it must not be rolled up before this is committed.
 _DIRTY = """
 INSERT INTO dirty_hours (account_id, at)
-SELECT * FROM unnest($1::uuid[], $2::timestamptz[]) ON CONFLICT DO NOTHING
+SELECT * FROM unnest($1::uuid[], $2::timestamptz[])
+ON CONFLICT (account_id, at) DO UPDATE SET at = excluded.at
 """
 
 
@@ -91,22 +95,43 @@ async def fold(db: Database, at: datetime) -> int:
         logged = await _oldest(session)
         if not logged:
             return 0
-        batches = [columns.decode(row.columns) for row in logged]
-        connection = await raw(session)
-        minutes = merge(batches)
-        await _make_partitions(connection, minutes.at)
-        await _write(connection, minutes)
-        await _mark(connection, logged, batches)
-        await _dirty(connection, minutes)
-        await series.watch(session, {key.series_id for key in minutes.keys}, at=at)
-        await session.execute(
-            text("DELETE FROM ingest_log WHERE id = ANY(:ids)"), {"ids": [r.id for r in logged]}
-        )
+        logged, batches = _decode(logged)
+        if batches:
+            await _fold(session, logged, batches, at=at)
     return sum(row.points for row in logged)
 
 
+def _decode(logged: Sequence[IngestLog]) -> tuple[list[IngestLog], list[Columns]]:
+    """What can be read; what cannot is put aside, so that it does not hold back the others for ever."""
+    readable, batches = [], []
+    for row in logged:
+        try:
+            batches.append(columns.decode(row.columns))
+            readable.append(row)
+        except CorruptBatch as error:
+            row.failure = str(error)
+            log.error("Batch %d of the log, of %d points, is put aside: %s", row.id, row.points, error)
+    return readable, batches
+
+
+async def _fold(
+    session: AsyncSession, logged: Sequence[IngestLog], batches: Sequence[Columns], *, at: datetime
+) -> None:
+    connection = await raw(session)
+    minutes = merge(batches)
+    await _make_partitions(connection, minutes.at)
+    await _write(connection, minutes)
+    await _mark(connection, logged, batches)
+    await _dirty(connection, minutes)
+    await series.watch(session, {key.series_id for key in minutes.keys}, at=at)
+    await session.execute(
+        text("DELETE FROM ingest_log WHERE id = ANY(:ids)"), {"ids": [r.id for r in logged]}
+    )
+
+
 async def _oldest(session: AsyncSession) -> list[IngestLog]:
-    rows = (await session.scalars(select(IngestLog).order_by(IngestLog.id).limit(_BATCHES))).all()
+    waiting = select(IngestLog).where(IngestLog.failure.is_(None)).order_by(IngestLog.id).limit(_BATCHES)
+    rows = (await session.scalars(waiting)).all()
     sizes = np.cumsum([row.points for row in rows])
     return [row for row, size in zip(rows, sizes, strict=True) if size <= _POINTS] or list(rows[:1])
 

@@ -105,7 +105,10 @@ class IngestBatch(Base):
 
 
 class IngestLog(Base):
-    """Acknowledged points that wait to be folded into minutes, a row a batch, columns compressed."""
+    """Acknowledged points that wait to be folded into minutes, a row a batch, columns compressed.
+
+    A batch that cannot be read is kept aside with its `failure`; emptied of it, it is tried again.
+    """
 
     __tablename__ = "ingest_log"
 
@@ -114,3 +117,4 @@ class IngestLog(Base):
     backfill: Mapped[bool]
     points: Mapped[int]
     columns: Mapped[bytes] = mapped_column(LargeBinary)
+    failure: Mapped[str | None]

@@ -133,7 +133,10 @@ async def watched(session: AsyncSession, account_id: UUID) -> Sequence[Series]:
 
 
 async def judgeable(session: AsyncSession, at: datetime) -> dict[UUID, datetime]:
-    """The accounts with closed minutes that nobody judged, and until when (exclusive) they are closed."""
+    """The accounts with closed minutes that nobody judged, and until when (exclusive) they are closed.
+
+    Those that are furthest behind come first.
+    """
     rows = (
         await session.execute(
             select(
@@ -154,7 +157,8 @@ async def judgeable(session: AsyncSession, at: datetime) -> dict[UUID, datetime]
     )
     judged: dict[UUID, datetime] = {account_id: until for account_id, until in begun}
     closed = {account_id: closed_until(of_account, at) for account_id, of_account in marks.items()}
-    return {a: until for a, until in closed.items() if a in judged and until > judged[a]}
+    late_first = sorted(closed.keys() & judged.keys(), key=lambda one: (judged[one], one))
+    return {one: closed[one] for one in late_first if closed[one] > judged[one]}
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 
-from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import LargeBinary, Text, Uuid, any_, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.catalog import queries as catalog
@@ -19,7 +21,10 @@ from domain.telemetry.models import Series, Source
 from domain.telemetry.points import Labels, Point
 
 _REMEMBERED = 200_000
+_MOVES_SEEN_AFTER = timedelta(seconds=30)
+"""So long a sender may still write to an account that was taken from it."""
 Identity = tuple[UUID, str, Labels]
+K = TypeVar("K")
 
 
 def fingerprint(metric: str, labels: Labels, *, measured: bool) -> bytes:
@@ -35,7 +40,7 @@ class Registry:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._accounts: dict[tuple[str, str], UUID] = {}
+        self._accounts: dict[tuple[str, str], tuple[UUID, datetime]] = {}
         self._series: dict[Identity, UUID] = {}
         self._sources: dict[str, UUID] = {}
 
@@ -43,35 +48,54 @@ class Registry:
         self, points: Sequence[Point], *, scope: str, subject: str, at: datetime
     ) -> list[Key | None]:
         """The key of each point; None where the scope knows no such account."""
-        await self._learn(points, scope=scope, subject=subject, at=at)
-        found: list[Key | None] = []
-        for point in points:
-            account = self._accounts.get((scope, point.account))
-            if account is None:
-                found.append(None)
-            else:
-                series = self._series[account, point.metric, point.labels]
-                found.append(Key(account, series, self._sources[_source(subject, point)]))
+        accounts = await self._find_accounts({point.account for point in points}, scope=scope, at=at)
+        known = [(accounts.get(point.account), point) for point in points]
+        identities = {(a, p.metric, p.labels) for a, p in known if a is not None}
+        names = {_source(subject, p) for a, p in known if a is not None}
+        series, sources = await self._find(identities, names, scope=scope, at=at)
+        return [
+            None if a is None else Key(a, series[a, p.metric, p.labels], sources[_source(subject, p)])
+            for a, p in known
+        ]
+
+    async def _find_accounts(
+        self, names: AbstractSet[str], *, scope: str, at: datetime
+    ) -> Mapping[str, UUID]:
+        """Those that the scope sees; asked for again after a while, since accounts change hands."""
+        found: dict[str, UUID] = {}
+        for name in names:
+            account_id, since = self._accounts.get((scope, name), (None, at))
+            if account_id is not None and at - since < _MOVES_SEEN_AFTER:
+                found[name] = account_id
+        if missing := sorted(names - found.keys()):
+            async with self._db.read(scope) as session:
+                rows = await catalog.accounts_by_external_id(session, missing)
+            found.update({name: row.id for name, row in rows.items()})
+            self._accounts.update({(scope, name): (row.id, at) for name, row in rows.items()})
         return found
 
-    async def _learn(self, points: Sequence[Point], *, scope: str, subject: str, at: datetime) -> None:
-        if len(self._series) > _REMEMBERED:
-            self._series.clear()
-        accounts = {p.account for p in points if (scope, p.account) not in self._accounts}
-        if accounts:
-            async with self._db.read(scope) as session:
-                rows = await catalog.accounts_by_external_id(session, sorted(accounts))
-            self._accounts.update({(scope, external): row.id for external, row in rows.items()})
-        known = [(self._accounts.get((scope, p.account)), p) for p in points]
-        series = {(a, p.metric, p.labels) for a, p in known if a is not None} - self._series.keys()
-        sources = {_source(subject, p) for a, p in known if a is not None} - self._sources.keys()
-        if series or sources:
+    async def _find(
+        self, identities: AbstractSet[Identity], names: AbstractSet[str], *, scope: str, at: datetime
+    ) -> tuple[Mapping[Identity, UUID], Mapping[str, UUID]]:
+        """The ids of series and sources. What others forget meanwhile is not missed here."""
+        series = {one: self._series[one] for one in identities if one in self._series}
+        sources = {one: self._sources[one] for one in names if one in self._sources}
+        new, new_sources = identities - series.keys(), names - sources.keys()
+        if new or new_sources:
             async with self._db.transaction(scope) as session:
-                found = await register(session, sorted(series), measured=True, at=at)
-                found_sources = await _register_sources(session, sorted(sources), at=at)
+                found = await register(session, sorted(new), measured=True, at=at)
+                found_sources = await _register_sources(session, sorted(new_sources), at=at)
             # Remembered only once committed.
-            self._series.update(found)
-            self._sources.update(found_sources)
+            _remember(self._series, found)
+            _remember(self._sources, found_sources)
+            series, sources = series | found, sources | found_sources
+        return series, sources
+
+
+def _remember(known: dict[K, UUID], found: Mapping[K, UUID]) -> None:
+    if len(known) + len(found) > _REMEMBERED:
+        known.clear()
+    known.update(found)
 
 
 def _source(subject: str, point: Point) -> str:
@@ -98,10 +122,12 @@ async def register(
         for account, mark in sorted(prints)
     ]
     await session.execute(insert(Series).on_conflict_do_nothing(), rows)
+    # Arrays: a statement has 32,767 parameters at most.
+    accounts = literal(sorted({account for account, _ in prints}), ARRAY(Uuid))
+    marks = literal([mark for _, mark in prints], ARRAY(LargeBinary))
     found = await session.execute(
         select(Series.id, Series.account_id, Series.fingerprint).where(
-            Series.account_id.in_({account for account, _ in prints}),
-            Series.fingerprint.in_([mark for _, mark in prints]),
+            Series.account_id == any_(accounts), Series.fingerprint == any_(marks)
         )
     )
     return {
@@ -114,13 +140,15 @@ async def _register_sources(session: AsyncSession, names: Sequence[str], *, at: 
         return {}
     rows = [{"id": uuid7(), "name": name, "created_at": at} for name in names]
     await session.execute(insert(Source).on_conflict_do_nothing(), rows)
-    found = await session.execute(select(Source.name, Source.id).where(Source.name.in_(names)))
+    wanted = literal(list(names), ARRAY(Text))
+    found = await session.execute(select(Source.name, Source.id).where(Source.name == any_(wanted)))
     return {name: source_id for name, source_id in found}
 
 
 async def watch(session: AsyncSession, series_ids: Iterable[UUID], *, at: datetime) -> None:
     """Register the derived series that these measured ones are part of."""
-    rows = await session.scalars(select(Series).where(Series.id.in_(list(series_ids))))
+    wanted = literal(list(series_ids), ARRAY(Uuid))
+    rows = await session.scalars(select(Series).where(Series.id == any_(wanted)))
     identities: set[Identity] = set()
     for row in rows:
         for metric in DERIVED.values():

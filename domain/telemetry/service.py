@@ -13,9 +13,16 @@ KEEP_BATCHES = timedelta(days=2)
 _HOURS = 2_000
 _LOCK = "telemetry.roll_up"
 
+# A fold holds the hours that it marks until it commits: those are left for the next time, since what it
+# changes cannot be seen yet.
 _TAKE = text(
-    "DELETE FROM dirty_hours d USING (SELECT account_id, at FROM dirty_hours ORDER BY at LIMIT :limit) o"
-    " WHERE d.account_id = o.account_id AND d.at = o.at RETURNING d.account_id, d.at"
+    """
+    WITH taken AS (
+      SELECT account_id, at FROM dirty_hours ORDER BY at, account_id LIMIT :limit FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM dirty_hours d USING taken WHERE d.account_id = taken.account_id AND d.at = taken.at
+    RETURNING d.account_id, d.at
+    """
 )
 # Sums are taken over all sources and minutes; a level has no observations, so its minutes are counted.
 _RECOMPUTE = text(

@@ -31,12 +31,12 @@ def closed_until(marks: Sequence[Mark], at: datetime) -> datetime:
     """The end (exclusive) of the minutes that are complete, of the sources `marks` at the time `at`.
 
     A minute is closed by the watermark of each source (its newest point less GRACE), by the clock for
-    sources that are live, and by silence. A silent source does not hold back the others.
+    sources that are live, and by silence. A silent source does not hold back the others. No point of
+    the future, whose sender's clock is ahead, closes a minute before the clock does.
     """
     speaking = [mark for mark in marks if at - mark.received_at < SILENT]
-    if speaking:
-        return min(_closed_by(mark, at) for mark in speaking)
-    return max(_closed_by(mark, at) for mark in marks)
+    closed = [_closed_by(mark, at) for mark in speaking or marks]
+    return min(min(closed) if speaking else max(closed), floor(at - GRACE))
 
 
 def _closed_by(mark: Mark, at: datetime) -> datetime:

@@ -20,7 +20,9 @@ NOW = NINE + timedelta(days=1)
 MINUTE = timedelta(minutes=1)
 
 
-def point(account: Account, at: datetime, value: float = 1, *, metric: str = "payments.count", **labels: str) -> Point:
+def point(
+    account: Account, at: datetime, value: float = 1, *, metric: str = "payments.count", **labels: str
+) -> Point:
     return Point(
         account=account.external_id,
         metric=metric,
@@ -36,7 +38,9 @@ async def send(db: Database, *points: Point, subject: str = "key:a") -> None:
     await ingest.append(db, request, points, [key for key in keys if key], reply={"ok": True})
 
 
-async def test_more_series_than_a_statement_has_parameters_are_folded(db: Database, worker_db: Database) -> None:
+async def test_more_series_than_a_statement_has_parameters_are_folded(
+    db: Database, worker_db: Database
+) -> None:
     account = await make.account(db)
     for batch in range(4):
         points = [point(account, NINE, code=f"{batch}-{number}") for number in range(9_000)]
@@ -80,7 +84,11 @@ async def test_an_hour_that_changes_while_it_is_rolled_up_is_rolled_up_again(
     account = await make.account(db)
     await send(db, point(account, NINE, 5, outcome="approved"))
     await fold(worker_db, NOW)
-    await send(db, point(account, NINE, 7, outcome="approved"), point(account, NINE, 1, outcome="approved", partner="x"))
+    await send(
+        db,
+        point(account, NINE, 7, outcome="approved"),
+        point(account, NINE, 1, outcome="approved", partner="x"),
+    )
     async with worker_db.transaction() as session:
         await make.series(session, account, "payments.attempted", partner="x")
         folding = asyncio.create_task(fold(worker_db, NOW))
@@ -108,7 +116,9 @@ async def test_a_batch_that_cannot_be_read_is_set_aside_and_the_others_are_folde
     account = await make.account(db)
     async with db.transaction("operator") as session:
         await session.execute(
-            text("INSERT INTO ingest_log (received_at, backfill, points, columns) VALUES (:at, false, 1, 'x')"),
+            text(
+                "INSERT INTO ingest_log (received_at, backfill, points, columns) VALUES (:at, false, 1, 'x')"
+            ),
             {"at": NOW},
         )
     await send(db, point(account, NINE, 5, outcome="approved"))

@@ -84,6 +84,7 @@ async def test_absence_from_a_later_page_resolves_an_incident_and_says_that_it_i
     [one] = await incidents(worker_db)
     assert (one.status, one.resolution) == (IncidentStatus.RESOLVED, Resolution.INFERRED)
     assert one.resolved_at == NOON + 2 * MINUTE
+    assert await bodies(worker_db) == ["We look."]  # what the page did not say is not put into its mouth
     async with worker_db.read() as session:
         assert (await session.get_one(Partner, partner.id)).status is ComponentStatus.OPERATIONAL
 
@@ -195,7 +196,7 @@ async def test_every_incident_of_a_real_year_exists_once_with_its_updates_and_a_
         for one in found:
             told = await session.execute(
                 select(IncidentUpdate.external_id, IncidentUpdate.body)
-                .where(IncidentUpdate.incident_id == one.id, IncidentUpdate.external_id.is_not(None))
+                .where(IncidentUpdate.incident_id == one.id)
                 .order_by(IncidentUpdate.display_at, IncidentUpdate.external_id)
             )
             assert dict(told.all()) == expected[str(one.external_id)]
@@ -207,3 +208,45 @@ async def test_every_incident_of_a_real_year_exists_once_with_its_updates_and_a_
     async with worker_db.transaction() as session:
         assert await service.apply_waiting(session, NOON) == 0
         assert await session.scalar(select(func.count()).select_from(Event)) == events
+
+
+async def test_a_postmortem_without_a_resolution_ends_the_incident(db: Database, worker_db: Database) -> None:
+    partner = await make.partner(db)
+    over = incident("a", "We look.", "What we learnt.", status="postmortem")
+    await see(db, worker_db, partner, page(incident("a", "We look.")), page(over))
+    [one] = await incidents(worker_db)
+    assert (one.status, one.resolution) == (IncidentStatus.POSTMORTEM, Resolution.DECLARED)
+    assert await bodies(worker_db) == ["We look.", "What we learnt."]
+
+
+async def test_a_text_as_long_or_odd_as_pages_have_them_is_told(db: Database, worker_db: Database) -> None:
+    partner = await make.partner(db)
+    await see(db, worker_db, partner, page(incident("a", "Odd\0.", "x" * 30_000)))
+    odd, long = await bodies(worker_db)
+    assert odd == "Odd."
+    assert len(long) == 20_000
+
+
+async def test_a_snapshot_that_cannot_be_applied_is_put_aside_and_stops_nobody_else(
+    db: Database, worker_db: Database
+) -> None:
+    partners = [await make.partner(db) for _ in range(3)]
+    async with worker_db.transaction() as session:
+        row = StatusSnapshot(
+            id=uuid7(), partner_id=partners[1].id, observed_at=NOON, received_at=NOON, body_hash=b"", summary={}
+        )
+        session.add(row)
+    for partner in partners:
+        async with db.transaction("operator") as session:
+            await service.receive(
+                session, partner.id, page(incident("a", "We look.")), observed_at=NOON + MINUTE, at=NOON
+            )
+    for _ in range(3):
+        with pytest.raises(ExceptionGroup, match="status pages"):
+            await service.apply_waiting(worker_db, NOON)
+    await service.apply_waiting(worker_db, NOON)
+    assert len(await incidents(worker_db)) == 3
+    async with worker_db.read() as session:
+        refusal = (await session.get_one(StatusSnapshot, row.id)).refusal
+    assert refusal is not None
+    assert "summary.json" in refusal

@@ -38,3 +38,9 @@ def test_a_live_source_that_is_gone_closes_nothing_more() -> None:
     mark = Mark(newest_at=NOON, received_at=NOON + 61 * SECOND)
     assert closed_until([mark], NOON + 4 * MINUTE) == NOON + 3 * MINUTE
     assert closed_until([mark], NOON + timedelta(hours=5)) == NOON + MINUTE
+
+
+def test_a_point_of_the_future_closes_nothing_before_the_clock_does() -> None:
+    ahead = Mark(newest_at=NOON + 5 * MINUTE, received_at=NOON)
+    assert closed_until([ahead], NOON + 20 * SECOND) == NOON
+    assert closed_until([ahead], NOON + 80 * SECOND) == NOON + MINUTE
