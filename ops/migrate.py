@@ -24,14 +24,28 @@ def bootstrap(admin_url: str, *, passwords: dict[str, str] | None = None) -> Non
 async def _bootstrap(admin_url: str, passwords: dict[str, str]) -> None:
     connection = await listen(admin_url, make_url(admin_url).username or "")
     try:
+        # One at a time: two cannot change one row of the catalogue. The lock ends with the session.
+        await connection.execute("SELECT pg_advisory_lock(hashtext('vitals.bootstrap'))")
         for role in (OWNER, APP, WORKER, BACKUP):
             await _make_role(connection, role, password=passwords.get(role))
-        await connection.execute(f"ALTER ROLE {BACKUP} BYPASSRLS")
-        await connection.execute(f"GRANT pg_read_all_data TO {BACKUP}")
+        await _let_backup_read(connection)
         await connection.execute(f"GRANT USAGE, CREATE ON SCHEMA public TO {OWNER}")
         await connection.execute(f"GRANT USAGE ON SCHEMA public TO {APP}, {WORKER}")
     finally:
         await connection.close()
+
+
+async def _let_backup_read(connection: asyncpg.Connection) -> None:
+    """Only what is not so yet is changed: roles are the cluster's, and another database may be set up now."""
+    may = await connection.fetchrow(
+        "SELECT rolbypassrls, pg_has_role(rolname, 'pg_read_all_data', 'member') AS reads"
+        " FROM pg_roles WHERE rolname = $1",
+        BACKUP,
+    )
+    if not may["rolbypassrls"]:
+        await connection.execute(f"ALTER ROLE {BACKUP} BYPASSRLS")
+    if not may["reads"]:
+        await connection.execute(f"GRANT pg_read_all_data TO {BACKUP}")
 
 
 async def _make_role(connection: asyncpg.Connection, role: str, *, password: str | None) -> None:
