@@ -50,8 +50,11 @@ def expected_volume(
     an hour, replaces the season where it is not NaN. `shift`: see `calendar.LocalDays`.
     """
     rests_on = _days_known(attempts)
-    ordinary = np.array([one not in holidays for one in days], dtype=bool)
-    hourly = _seasonal_volume(attempts[ordinary], [d for d in days if d not in holidays], day)
+    # Days before the first data are no history: they must not make two weeks look like four.
+    sent = np.isfinite(attempts).any(axis=(1, 2))
+    ordinary = np.array([one not in holidays for one in days], dtype=bool) & sent
+    taught = [one for one, teaches in zip(days, ordinary, strict=True) if teaches]
+    hourly = _seasonal_volume(attempts[ordinary], taught, day)
     hourly = np.where(rests_on >= VOLUME_DAYS, hourly, np.nan)
     if forecast is not None:
         hourly = np.where(np.isfinite(forecast), forecast, hourly)

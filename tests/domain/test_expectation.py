@@ -67,6 +67,19 @@ def test_from_four_weeks_on_each_day_of_the_week_is_its_own() -> None:
     assert by_hour(expected.minutes) == pytest.approx(SHAPE * 2, rel=0.01)
 
 
+def test_days_before_the_first_data_do_not_make_two_weeks_look_like_four() -> None:
+    days, attempts = history(MONDAY, 14)
+    attempts[[one.weekday() == 0 for one in days], :12] *= 2  # two odd Mondays are no usual Monday yet
+    silence = np.full((42, *attempts.shape[1:]), np.nan)
+
+    expected = expected_volume(attempts, days=days, day=MONDAY)
+    after_silence = expected_volume(
+        np.concatenate([silence, attempts]), days=days_before(MONDAY, 56), day=MONDAY
+    )
+
+    np.testing.assert_array_equal(after_silence.minutes, expected.minutes)
+
+
 def test_one_sales_day_and_a_holiday_in_the_history_move_nothing() -> None:
     days, attempts = history(MONDAY, 14)
     attempts[4] *= 2.6
