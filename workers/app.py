@@ -80,6 +80,7 @@ BEAT: dict[str, dict[str, Any]] = {
     "fold": _every(5, "telemetry.fold"),
     "judge": _every(5, "anomalies.judge"),
     "follow": _every(15, "incidents.follow"),
+    "spread": _every(60, "incidents.spread"),
     "apply pages": _every(15, "statuspages.apply"),
     "write insights": _every(120, "insights.write"),
     "expire insights": _every(3600, "insights.expire"),

@@ -119,6 +119,8 @@ class Relay:
         calls: list[dispatch.Call | None] = []
         async with self._db.read() as session:
             left = await streams.undispatched(session, before=_now() - OTHERS_AFTER, limit=BATCH)
+            if len(left) == BATCH:
+                self._to_dispatch.set()
             events.update((event.id, event) for event in left)
             for watch in self._watches:
                 calls.append(await watch.look(session, _now(), clock=time.monotonic()))

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec
 
 from celery.signals import worker_process_init, worker_process_shutdown
+
 from domain.core.db import Database, will_pass
 from domain.core.settings import WORKER, Settings
 from workers.app import SOFT_LIMIT_S, app

@@ -1,5 +1,6 @@
 """Moves the log into minutes and minutes into hours; makes and drops partitions."""
 
+import time
 from datetime import datetime
 
 from domain.core.db import Database
@@ -8,6 +9,7 @@ from domain.telemetry import service as telemetry
 from workers.runtime import task
 
 _TURNS = 20
+_BUDGET_S = 30.0
 
 
 @task("telemetry.fold")
@@ -24,8 +26,14 @@ async def fold(db: Database, at: datetime) -> int:
 
 @task("telemetry.roll_up")
 async def roll_up(db: Database, at: datetime) -> int:
-    """Hours recomputed."""
-    return await telemetry.roll_up(db, at)
+    """Hours recomputed; each turn is a transaction of its own."""
+    began, hours = time.monotonic(), 0
+    while time.monotonic() - began < _BUDGET_S:
+        now = await telemetry.roll_up(db, at)
+        hours += now
+        if not now:
+            break
+    return hours
 
 
 @task("telemetry.make_partitions")

@@ -10,11 +10,12 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-_ENTER = text("SELECT set_config('vitals.scope', :scope, true)")
-_ENTER_READ_ONLY = text(
-    "SELECT set_config('vitals.scope', :scope, true), set_config('transaction_read_only', 'on', true)"
+# A session whose process was cut off from it holds its locks no longer than this; tasks end before.
+_SETTINGS = (
+    "set_config('vitals.scope', :scope, true), set_config('idle_in_transaction_session_timeout', '70s', true)"
 )
-
+_ENTER = text(f"SELECT {_SETTINGS}")
+_ENTER_READ_ONLY = text(f"SELECT {_SETTINGS}, set_config('transaction_read_only', 'on', true)")
 # States of connections lost, transactions that lost a race, and servers that start or stop.
 _PASSING = ("08", "40", "57P")
 

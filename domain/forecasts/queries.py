@@ -7,7 +7,8 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from sqlalchemy import ColumnElement, any_, exists, false, select, text, true
+from sqlalchemy import ColumnElement, Uuid, any_, exists, false, literal, select, text, true
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.access.models import PrincipalKind
@@ -185,5 +186,6 @@ async def judged(session: AsyncSession) -> list[Judged]:
     """Every account that is judged at all."""
     rows = await session.execute(text("SELECT account_id, judged_until FROM account_watches"))
     until = {account_id: judged_until for account_id, judged_until in rows}
-    accounts = await session.scalars(select(Account).where(Account.id.in_(until)))
+    wanted = literal(list(until), ARRAY(Uuid))
+    accounts = await session.scalars(select(Account).where(Account.id == any_(wanted)))
     return [Judged(account, until[account.id]) for account in accounts]

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TypeAlias
 from uuid import UUID
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.anomalies.models import Anomaly
@@ -22,6 +22,7 @@ from domain.incidents.models import (
     Impact,
     Incident,
     IncidentStatus,
+    IncidentUpdate,
     Origin,
     Resolution,
     Severity,
@@ -87,13 +88,18 @@ async def follow(session: AsyncSession, account_id: UUID, *, at: datetime) -> No
 
 
 async def unsettled_accounts(session: AsyncSession) -> Sequence[UUID]:
-    """The accounts that have episodes which no incident follows, or live incidents of their episodes."""
+    """The accounts that have episodes which no incident follows, or live incidents of their episodes.
+
+    Where something began or ended, first; the others in no order, so that each has its turn when there
+    are too many for one time.
+    """
+    changed = or_(Anomaly.incident_id.is_(None), Anomaly.ended_at.is_not(None))
     rows = await session.scalars(
         select(Anomaly.account_id)
         .outerjoin(Incident, Incident.id == Anomaly.incident_id)
         .where(or_(Anomaly.incident_id.is_(None), Incident.resolved_at.is_(None)))
-        .distinct()
-        .order_by(Anomaly.account_id)
+        .group_by(Anomaly.account_id)
+        .order_by(func.bool_or(changed).desc(), func.random())
     )
     return rows.all()
 
@@ -190,19 +196,21 @@ async def _settle(session: AsyncSession, incident_id: UUID, *, at: datetime) -> 
     """Resolve the incident when what it is about has ended by `at` for every account.
 
     For an account that is its total, where that was hit: a slice too small to be sure that it is over
-    holds nothing open. An account whose total was not hit is over with the last of its slices.
+    holds nothing open. An account whose total was not hit is over with the last of its slices. An
+    episode that another account had only later holds it open too: it belongs to no other incident.
     """
     rows = await session.execute(
         select(Anomaly, Series)
         .join(Series, Series.id == Anomaly.series_id)
-        .where(Anomaly.incident_id == incident_id, Anomaly.detected_at <= at)
+        .where(Anomaly.incident_id == incident_id)
     )
     episodes = [Episode(anomaly, series) for anomaly, series in rows]
     with_total = {one.anomaly.account_id for one in episodes if not one.series.labels}
     telling = [
         one.anomaly for one in episodes if not one.series.labels or one.anomaly.account_id not in with_total
     ]
-    if all(one.ended_at is not None and one.ended_at <= at for one in telling):
+    over = all(one.ended_at is not None and one.ended_at <= at for one in telling)
+    if over and not await _is_told_over(session, incident_id, at=at):
         await service.resolve(
             session,
             incident_id,
@@ -211,6 +219,17 @@ async def _settle(session: AsyncSession, incident_id: UUID, *, at: datetime) -> 
             actor=DETECTOR,
             at=at,
         )
+
+
+async def _is_told_over(session: AsyncSession, incident_id: UUID, *, at: datetime) -> bool:
+    """Whether we resolved it for this end, or a later one, before: then a person has reopened it."""
+    told = exists().where(
+        IncidentUpdate.incident_id == incident_id,
+        IncidentUpdate.author_kind == DETECTOR.kind,
+        IncidentUpdate.status == IncidentStatus.RESOLVED,
+        IncidentUpdate.display_at >= at,
+    )
+    return bool(await session.scalar(select(told)))
 
 
 async def _grade(session: AsyncSession, incident_id: UUID, *, at: datetime) -> None:

@@ -1,11 +1,11 @@
 """Whom an incident touches: what it means for one account, and who depends on what it is about."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import ColumnElement, SQLColumnExpression, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.catalog.models import Account, Dependency
@@ -19,6 +19,8 @@ from domain.incidents.models import (
     IncidentService,
 )
 
+AT_ONCE = 500
+"""The accounts that one transaction tells, since it holds the incident."""
 SYSTEM = Actor(ActorKind.SYSTEM, "Vitals")
 # Smaller changes of the estimate are kept and not told: who follows an incident is not to be tired.
 _MATERIAL_MONEY, _MATERIAL_SHARE = 0.1, 0.05
@@ -96,30 +98,48 @@ def _moved(before: float | None, now: object, *, relative: float = 0.0, absolute
     return before is None or abs(now - before) > max(absolute, relative * abs(before))
 
 
-async def spread(session: AsyncSession, incident_id: UUID, *, at: datetime) -> int:
-    """Tell every account that depends on what the incident is about; how many were new to it. Idempotent.
+async def unspread(session: AsyncSession) -> Sequence[UUID]:
+    """The live incidents that accounts depending on what they are about have not been told of."""
+    about, known = _is_touched(Incident.id)
+    rows = await session.scalars(
+        select(Incident.id)
+        .where(Incident.resolved_at.is_(None), exists(select(Dependency.id).where(about, ~known)))
+        .order_by(Incident.started_at)
+    )
+    return rows.all()
 
-    The share is the largest of the account's shares in those components, since they may overlap. It
-    needs the workers' sight of all accounts.
-    """
-    incident = await queries.get(session, incident_id, lock=True)
-    about = or_(
-        exists().where(
-            IncidentPartner.incident_id == incident_id, IncidentPartner.partner_id == Dependency.partner_id
-        ),
-        exists().where(
-            IncidentService.incident_id == incident_id, IncidentService.service_id == Dependency.service_id
-        ),
+
+def _is_touched(
+    incident_id: UUID | SQLColumnExpression[UUID],
+) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Of a dependency: whether it is on what the incident is about, and whether its account knows of it."""
+    partner = exists().where(
+        IncidentPartner.incident_id == incident_id, IncidentPartner.partner_id == Dependency.partner_id
+    )
+    service = exists().where(
+        IncidentService.incident_id == incident_id, IncidentService.service_id == Dependency.service_id
     )
     known = exists().where(
-        IncidentAccount.incident_id == incident_id, IncidentAccount.account_id == Account.id
+        IncidentAccount.incident_id == incident_id, IncidentAccount.account_id == Dependency.account_id
     )
+    return or_(partner, service), known
+
+
+async def spread(session: AsyncSession, incident_id: UUID, *, at: datetime, limit: int = AT_ONCE) -> int:
+    """Tell accounts that depend on what the incident is about; how many were new to it. Idempotent.
+
+    At most `limit`: until it returns 0 there may be more. The share is the largest of the account's
+    shares in those components, since they may overlap. It needs the workers' sight of all accounts.
+    """
+    incident = await queries.get(session, incident_id, lock=True)
+    about, known = _is_touched(incident_id)
     new = await session.execute(
         select(Account.id, Account.currency, func.max(Dependency.traffic_share))
         .join(Dependency, Dependency.account_id == Account.id)
         .where(about, ~known)
         .group_by(Account.id)
         .order_by(Account.id)
+        .limit(limit)
     )
     found = [(key, IncidentImpact(currency, traffic_share=share)) for key, currency, share in new]
     for account_id, impact in found:

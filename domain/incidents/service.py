@@ -35,7 +35,7 @@ from domain.incidents.models import (
     Resolution,
     Severity,
 )
-from domain.incidents.reach import SYSTEM, IncidentImpact, reach, spread
+from domain.incidents.reach import SYSTEM, IncidentImpact, reach, spread, unspread
 from domain.incidents.updates import Change
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "reopen",
     "resolve",
     "spread",
+    "unspread",
 ]
 
 By = Principal | Actor
@@ -333,8 +334,8 @@ def _check_declaration(fields: Declaration, grouping_key: str | None, *, at: dat
         raise InvalidInput(f"A title {flaw}.", path=("title",))
     if grouping_key is not None and (flaw := text_flaw(grouping_key)):
         raise InvalidInput(f"A grouping key {flaw}.", path=("groupingKey",))
-    if grouping_key is not None and grouping.is_of_account(grouping_key):
-        raise InvalidInput("A grouping key of an account is not for components.", path=("groupingKey",))
+    if grouping_key is not None and grouping.is_ours(grouping_key):
+        raise InvalidInput("A grouping key does not begin as those made here do.", path=("groupingKey",))
     if fields.get("status", IncidentStatus.INVESTIGATING).is_final:
         raise InvalidInput("An incident does not begin with its end.", path=("status",))
     if (fields.get("started_at") or at) > at:

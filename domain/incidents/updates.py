@@ -12,7 +12,7 @@ from domain.core.errors import InvalidInput
 from domain.core.ids import uuid7
 from domain.incidents.models import Actor, Impact, Incident, IncidentStatus, IncidentUpdate, Severity
 
-_MAX_BODY = 20_000
+MAX_BODY = 20_000
 
 
 class Change(TypedDict):
@@ -32,8 +32,8 @@ def check_body(body: str) -> None:
     """InvalidInput unless it is a text that can be kept: CommonMark, of several lines."""
     if not body.strip():
         raise InvalidInput("A body must not be empty.", path=("body",))
-    if len(body) > _MAX_BODY:
-        raise InvalidInput(f"A body must have at most {_MAX_BODY} characters.", path=("body",))
+    if len(body) > MAX_BODY:
+        raise InvalidInput(f"A body must have at most {MAX_BODY} characters.", path=("body",))
     if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in body):
         raise InvalidInput("A body must not hold NUL or lone surrogates.", path=("body",))
 

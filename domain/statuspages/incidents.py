@@ -41,7 +41,6 @@ async def apply(
     Live incidents that the page no longer lists are over, which is inferred and marked so. What is as
     it was in `previous`, the snapshot applied last, is left alone.
     """
-    partner.declare(summary.worst, at=observed_at)
     actor = Actor(ActorKind.STATUS_PAGE, summary.page.name)
     listed = {_key(partner, one.id): one for one in summary.all}
     known = {} if previous is None else {_key(partner, one.id): one for one in previous.all}
@@ -54,10 +53,16 @@ async def apply(
         await _bring_up_to_date(session, incident, one, before=known.get(key), actor=actor, at=observed_at)
     if previous is None or known.keys() - listed.keys():
         await _resolve_unlisted(session, partner, listed, actor=actor, at=observed_at)
+    # Behind the incidents' rows, as all who declare a component lock it.
+    await session.flush()
+    await session.refresh(partner, with_for_update={"key_share": True})
+    partner.declare(summary.worst, at=observed_at)
 
 
 def _key(partner: Partner, page_id: str) -> str:
-    return f"{partner.code}:{page_id}"
+    """Of one partner alone: a page's ids are its own to choose, and a code may hold a colon."""
+    code = partner.code.replace("%", "%25").replace(":", "%3A")
+    return f"{code}:{page_id}"
 
 
 async def _find_or_open(
@@ -105,8 +110,10 @@ def _first_status(one: PageIncident) -> IncidentStatus:
     return IncidentStatus.IN_PROGRESS if one.scheduled_for else IncidentStatus.INVESTIGATING
 
 
-def _order(update: PageUpdate) -> tuple[datetime, str]:
-    return update.display_at or update.created_at, update.id
+def _order(update: PageUpdate) -> tuple[bool, datetime, str]:
+    """By time, but a postmortem after all else, also after a resolution that was dated later."""
+    is_postmortem = snapshot.status(update.status) is IncidentStatus.POSTMORTEM
+    return is_postmortem, update.display_at or update.created_at, update.id
 
 
 async def _bring_up_to_date(
@@ -123,17 +130,25 @@ async def _bring_up_to_date(
     if incident.resolved_at is not None and not snapshot.status(one.status).is_final:
         await service.reopen(session, incident.id, actor=actor, at=at, within=_ANY_TIME)
     for update in sorted((new for new in one.incident_updates if new not in told), key=_order):
+        if snapshot.status(update.status) is IncidentStatus.POSTMORTEM:
+            await _end(session, incident, one, actor=actor, at=at)
         await _tell(session, incident, update, actor=actor, at=at)
     await _revise(session, incident, one, actor=actor, at=at)
     if snapshot.status(one.status).is_final:
-        await service.resolve(
-            session,
-            incident.id,
-            resolution=Resolution.DECLARED,
-            actor=actor,
-            at=at,
-            resolved_at=max(one.resolved_at or at, incident.started_at),
-        )
+        await _end(session, incident, one, actor=actor, at=at)
+
+
+async def _end(
+    session: AsyncSession, incident: Incident, one: PageIncident, *, actor: Actor, at: datetime
+) -> None:
+    await service.resolve(
+        session,
+        incident.id,
+        resolution=Resolution.DECLARED,
+        actor=actor,
+        at=at,
+        resolved_at=max(one.resolved_at or at, incident.started_at),
+    )
 
 
 async def _tell(
@@ -148,7 +163,7 @@ async def _tell(
     await service.post_update(
         session,
         incident.id,
-        body=update.body.replace("\0", "").strip() or "(no text)",
+        body=update.body.strip()[: updates.MAX_BODY] or "(no text)",
         actor=actor,
         at=at,
         status=status,

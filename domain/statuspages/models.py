@@ -10,7 +10,10 @@ from domain.core.model import Base, Json, Key
 
 
 class StatusSnapshot(Base):
-    """A Statuspage v2 `summary.json` as it was at `observed_at`; applied once, in order of observation."""
+    """A Statuspage v2 `summary.json` as it was at `observed_at`; applied once, in order of observation.
+
+    One that has been dealt with but was not believed, or failed at each of its attempts, has a `refusal`.
+    """
 
     __tablename__ = "status_snapshots"
     __table_args__ = (
@@ -26,4 +29,5 @@ class StatusSnapshot(Base):
     body_hash: Mapped[bytes] = mapped_column(LargeBinary)
     summary: Mapped[Json]
     applied_at: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     refusal: Mapped[str | None]

@@ -1,5 +1,7 @@
 """A Statuspage v2 `summary.json`: what of it is used, checked so that only a whole one is believed."""
 
+import json
+import math
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
@@ -88,6 +90,25 @@ def read(body: bytes) -> Summary:
         for text in (incident.status, *(update.status for update in incident.incident_updates)):
             status(text)
     return summary
+
+
+def stored(body: bytes) -> dict[str, Any]:
+    """A summary as it is kept: without what Postgres takes in no text and no number. InvalidInput."""
+    try:
+        kept: dict[str, Any] = _kept(json.loads(body))
+    except ValueError as error:  # whole numbers of thousands of digits
+        raise InvalidInput(f"This is not a Statuspage v2 summary.json: {error}.") from None
+    return kept
+
+
+def _kept(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_kept(key): _kept(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_kept(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.replace("\0", "") if isinstance(value, str) else value
 
 
 def component_status(text: str) -> ComponentStatus:

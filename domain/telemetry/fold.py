@@ -164,16 +164,18 @@ async def _mark(
     for row, batch in zip(logged, batches, strict=True):
         if row.backfill:
             continue
-        for index, key in enumerate(batch.keys):
-            times = batch.at[batch.key == index]
-            spread = (int(times.min()), int(times.max()), row.received_at)
-            marks.setdefault((key.account_id, key.source_id), []).append(spread)
+        oldest = np.full(len(batch.keys), np.iinfo(np.int64).max)
+        newest = np.full(len(batch.keys), np.iinfo(np.int64).min)
+        np.minimum.at(oldest, batch.key, batch.at)
+        np.maximum.at(newest, batch.key, batch.at)
+        for key, first, last in zip(batch.keys, oldest.tolist(), newest.tolist(), strict=True):
+            marks.setdefault((key.account_id, key.source_id), []).append((first, last, row.received_at))
     await connection.executemany(
         _MARK,
         [
-            (*pair, _time(min(oldest)), _time(max(newest)), max(received))
+            (*pair, _time(min(firsts)), _time(max(lasts)), max(received))
             for pair, seen in sorted(marks.items())
-            for oldest, newest, received in [zip(*seen, strict=True)]
+            for firsts, lasts, received in [zip(*seen, strict=True)]
         ],
     )
 

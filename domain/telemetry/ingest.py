@@ -70,23 +70,29 @@ async def append(
     reply and writes nothing.
     """
     async with db.transaction(request.scope) as session:
-        taken = await session.execute(
-            insert(IngestBatch)
-            .values(
-                key=request.key,
-                scope=request.scope,
-                body_hash=request.body_hash,
-                reply=reply,
-                received_at=request.received_at,
-            )
-            .on_conflict_do_nothing()
-            .returning(IngestBatch.key)
-        )
-        if taken.first() is None:
-            return await _earlier_reply(session, request) or reply
+        while not await _is_new(session, request, reply):
+            earlier = await _earlier_reply(session, request)
+            if earlier is not None:  # else it was dropped as too old in between
+                return earlier
         if points:
             await _log(session, request, columns.gather(points, keys))
     return reply
+
+
+async def _is_new(session: AsyncSession, request: Request, reply: dict[str, Any]) -> bool:
+    taken = await session.execute(
+        insert(IngestBatch)
+        .values(
+            key=request.key,
+            scope=request.scope,
+            body_hash=request.body_hash,
+            reply=reply,
+            received_at=request.received_at,
+        )
+        .on_conflict_do_nothing()
+        .returning(IngestBatch.key)
+    )
+    return taken.first() is not None
 
 
 async def _log(session: AsyncSession, request: Request, batch: columns.Columns) -> None:

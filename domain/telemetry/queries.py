@@ -1,9 +1,10 @@
 """Reads telemetry: measured and derived series alike, for charts, detectors and forecasts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -135,7 +136,7 @@ async def watched(session: AsyncSession, account_id: UUID) -> Sequence[Series]:
 async def judgeable(session: AsyncSession, at: datetime) -> dict[UUID, datetime]:
     """The accounts with closed minutes that nobody judged, and until when (exclusive) they are closed.
 
-    Those that are furthest behind come first.
+    Those that are the least behind come first: one with much to catch up keeps no live one waiting.
     """
     rows = (
         await session.execute(
@@ -157,8 +158,9 @@ async def judgeable(session: AsyncSession, at: datetime) -> dict[UUID, datetime]
     )
     judged: dict[UUID, datetime] = {account_id: until for account_id, until in begun}
     closed = {account_id: closed_until(of_account, at) for account_id, of_account in marks.items()}
-    late_first = sorted(closed.keys() & judged.keys(), key=lambda one: (judged[one], one))
-    return {one: closed[one] for one in late_first if closed[one] > judged[one]}
+    behind = {one: closed[one] - judged[one] for one in closed.keys() & judged.keys()}
+    in_order = sorted(behind, key=lambda one: (behind[one], one))
+    return {one: closed[one] for one in in_order if behind[one] > timedelta()}
 
 
 @dataclass(frozen=True)
@@ -174,8 +176,20 @@ class _Sums:
         self, series: Series, outcomes: frozenset[str] | None = None, metric: Derived | None = None
     ) -> tuple[Floats, Floats]:
         """The sums (T) of value and count over the measured series that `series` is made of."""
-        rows = [row for row, member in enumerate(self.members) if _belongs(member, series, outcomes, metric)]
+        everyone: Sequence[int] = range(len(self.members))
+        label = next(iter(series.labels.items()), None) if metric else None
+        candidates = self._by_label.get(label, ()) if label else everyone
+        rows = [row for row in candidates if _belongs(self.members[row], series, outcomes, metric)]
         return self.value[rows].sum(axis=0), self.count[rows].sum(axis=0)
+
+    @cached_property
+    def _by_label(self) -> Mapping[tuple[str, str], Sequence[int]]:
+        """The rows that have a label: looking through all members for every slice takes their product."""
+        found: dict[tuple[str, str], list[int]] = {}
+        for row, member in enumerate(self.members):
+            for label in member.labels.items():
+                found.setdefault(label, []).append(row)
+        return found
 
 
 def _belongs(member: Series, series: Series, outcomes: frozenset[str] | None, metric: Derived | None) -> bool:

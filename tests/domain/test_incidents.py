@@ -434,3 +434,15 @@ async def test_filters_are_joined_and_match_nothing_that_is_hidden(db: Database,
         for wanted, ids in [(one, [incident.id]) for one in hits] + [(one, []) for one in misses]:
             found = await queries.find(session, principal, Page(), filter=wanted)
             assert [row.id for row in found.rows] == ids, wanted
+
+
+@pytest.mark.parametrize("key", ["partner:{}:AUTHORIZATION_RATE_DROP", "status_page:{}:1", "declared:x"])
+async def test_nobody_declares_an_incident_that_anothers_would_join(db: Database, key: str) -> None:
+    partner, other = await make.partner(db), await make.partner(db)
+    principal = make.of_partner(partner)
+    with pytest.raises(InvalidInput, match="grouping key"):
+        async with db.transaction(principal.scope) as session:
+            await incidents.declare(
+                session, title="Slow", body="It is slow.", impact=Impact.MINOR, at=NOON, actor=principal,
+                grouping_key=key.format(other.id), statuses={partner.id: ComponentStatus.MAJOR_OUTAGE},
+            )  # fmt: skip

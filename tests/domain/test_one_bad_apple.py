@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import text
 
 from domain.anomalies.service import judge
@@ -64,17 +65,15 @@ async def test_an_account_that_cannot_be_judged_does_not_stop_the_others(
     for number, account in enumerate(accounts):
         await send(db, point(account, NINE, outcome="approved"), subject=f"key:{number}")
     await fold(worker_db, NOW)
-    try:
+    with pytest.raises(ExceptionGroup, match="judged"):
         await judge(worker_db, NOW + 2 * MINUTE)
-    except Exception as e:
-        print(repr(e))
     assert await judged(worker_db, *accounts) == [NINE + MINUTE, None, NINE + MINUTE]
 
 
 async def judged(worker_db: Database, *accounts: Account) -> list[datetime | None]:
     async with worker_db.read() as session:
         rows = await session.execute(text("SELECT account_id, judged_until FROM account_watches"))
-        found = dict(rows.tuples().all())
+        found = {account_id: until for account_id, until in rows}
     return [found.get(account.id) for account in accounts]
 
 
@@ -126,3 +125,39 @@ async def test_a_batch_that_cannot_be_read_is_set_aside_and_the_others_are_folde
     assert await fold(worker_db, NOW) == 0
     async with worker_db.read() as session:
         assert await session.scalar(text("SELECT count(*) FROM ingest_log")) == 1
+
+
+async def test_an_account_that_is_far_behind_does_not_keep_the_others_waiting(
+    db: Database, worker_db: Database
+) -> None:
+    first, behind, last = [await make.account(db, time_zone="UTC") for _ in range(3)]
+    long_ago = NINE - timedelta(days=30)
+    for number, (account, since) in enumerate([(first, NINE), (behind, long_ago), (last, NINE)]):
+        points = [point(account, at, outcome="approved") for at in (since, NINE)]
+        await send(db, *points, subject=f"key:{number}")
+    await fold(worker_db, NOW)
+    await judge(worker_db, NOW + 2 * MINUTE)
+    async with worker_db.read() as session:
+        rows = await session.execute(
+            text("SELECT account_id FROM account_watches ORDER BY xmin::text::bigint")
+        )
+        assert [account_id for [account_id] in rows][-1] == behind.id
+    assert await judged(worker_db, first, behind, last) == [NINE + MINUTE] * 3
+
+
+async def test_a_sender_that_lost_an_account_can_soon_no_longer_write_to_it(db: Database) -> None:
+    parent = await make.account(db)
+    child = await make.account(db, parent=parent)
+    registry = Registry(db)
+
+    async def keys(at: datetime) -> list[object]:
+        scope = f"account:{parent.id}"
+        return [*await registry.keys([point(child, NINE)], scope=scope, subject="k", at=at)]
+
+    assert await keys(NOW) != [None]
+    async with db.transaction("operator") as session:
+        await session.execute(
+            text("DELETE FROM account_tree WHERE ancestor_id = :a AND account_id = :b"),
+            {"a": parent.id, "b": child.id},
+        )
+    assert await keys(NOW + MINUTE) == [None]

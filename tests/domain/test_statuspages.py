@@ -15,8 +15,10 @@ from domain.catalog.models import ComponentStatus, Partner
 from domain.core.db import Database
 from domain.core.errors import Conflict, InvalidInput
 from domain.core.events import Event
+from domain.core.ids import uuid7
 from domain.incidents.models import Incident, IncidentStatus, IncidentUpdate, Resolution
 from domain.statuspages import service
+from domain.statuspages.models import StatusSnapshot
 from tests import make
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -61,9 +63,7 @@ async def see(db: Database, worker_db: Database, partner: Partner, *pages: bytes
             latest = await session.scalar(text("SELECT max(observed_at) FROM status_snapshots"))
             at = (latest or NOON) + MINUTE
             await service.receive(session, partner.id, body, observed_at=at, at=NOON + number * MINUTE)
-    async with worker_db.transaction() as session:
-        while await service.apply_waiting(session, NOON):
-            pass
+    await service.apply_waiting(worker_db, NOON)
 
 
 async def incidents(worker_db: Database) -> list[Incident]:
@@ -141,8 +141,7 @@ async def test_a_snapshot_that_is_older_than_one_applied_changes_nothing(
         await service.receive(
             session, partner.id, page(incident("a", "Old.")), observed_at=NOON - MINUTE, at=NOON
         )
-    async with worker_db.transaction() as session:
-        await service.apply_waiting(session, NOON)
+    await service.apply_waiting(worker_db, NOON)
     assert await incidents(worker_db) == []
 
 
@@ -181,11 +180,7 @@ async def test_every_incident_of_a_real_year_exists_once_with_its_updates_and_a_
         async with db.transaction("operator") as session:
             body = json.dumps(summary).encode()
             assert await service.receive(session, partner.id, body, observed_at=observed_at, at=NOON)
-    applied = 0
-    async with worker_db.transaction() as session:
-        while now := await service.apply_waiting(session, NOON):
-            applied += now
-    assert applied == len(rows)
+    assert await service.apply_waiting(worker_db, NOON) == len(rows)
     found = [one for one in await incidents(worker_db) if one.scheduled_for is None]
     assert [one.external_id for one in found] == sorted(expected)
     last = [i["id"] for i in rows[-1][1]["incidents"]]
@@ -205,8 +200,8 @@ async def test_every_incident_of_a_real_year_exists_once_with_its_updates_and_a_
         for observed_at, summary in rows:
             body = json.dumps(summary).encode()
             assert not await service.receive(session, partner.id, body, observed_at=observed_at, at=NOON)
-    async with worker_db.transaction() as session:
-        assert await service.apply_waiting(session, NOON) == 0
+    assert await service.apply_waiting(worker_db, NOON) == 0
+    async with worker_db.read() as session:
         assert await session.scalar(select(func.count()).select_from(Event)) == events
 
 
@@ -233,7 +228,12 @@ async def test_a_snapshot_that_cannot_be_applied_is_put_aside_and_stops_nobody_e
     partners = [await make.partner(db) for _ in range(3)]
     async with worker_db.transaction() as session:
         row = StatusSnapshot(
-            id=uuid7(), partner_id=partners[1].id, observed_at=NOON, received_at=NOON, body_hash=b"", summary={}
+            id=uuid7(),
+            partner_id=partners[1].id,
+            observed_at=NOON,
+            received_at=NOON,
+            body_hash=b"",
+            summary={},
         )
         session.add(row)
     for partner in partners:
@@ -250,3 +250,10 @@ async def test_a_snapshot_that_cannot_be_applied_is_put_aside_and_stops_nobody_e
         refusal = (await session.get_one(StatusSnapshot, row.id)).refusal
     assert refusal is not None
     assert "summary.json" in refusal
+
+
+async def test_a_page_cannot_name_another_partners_incident(db: Database, worker_db: Database) -> None:
+    partner, other = await make.partner(db, code="acme"), await make.partner(db, code="acme:east")
+    await see(db, worker_db, other, page(incident("1", "Theirs.")))
+    await see(db, worker_db, partner, page(incident("east:1", "Not theirs.")))
+    assert len(await incidents(worker_db)) == 2
