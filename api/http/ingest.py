@@ -74,6 +74,7 @@ def _request(request: Request, principal: Principal, body: bytes) -> ingest.Requ
         raise BodyRefused(400, f"Idempotency-Key must have 1 to {_MOST_KEY} characters.")
     return ingest.Request(
         scope=principal.scope,
+        subject=principal.subject,
         body=body,
         idempotency_key=key,
         is_backfill=request.query_params.get("backfill") == "true",

@@ -21,9 +21,14 @@ from domain.telemetry.points import Point
 
 @dataclass(frozen=True)
 class Request:
-    """One request to take points: who sends (`scope`), and what makes a repetition the same."""
+    """One request to take points: who sends it, and what makes a repetition the same.
+
+    `scope` is whose rows the sender may write, `subject` the key it sends with: two keys of one account
+    are two senders.
+    """
 
     scope: str
+    subject: str
     body: bytes
     idempotency_key: str | None
     is_backfill: bool
@@ -38,7 +43,7 @@ class Request:
         """The hash of the sender and the key it gave, or else of the sender and the body."""
         given = self.idempotency_key
         part = b"body:" + self.body_hash if given is None else b"key:" + given.encode()
-        return hashlib.sha256(self.scope.encode() + b"\0" + part).digest()
+        return hashlib.sha256(self.subject.encode() + b"\0" + part).digest()
 
 
 async def earlier_reply(db: Database, request: Request) -> dict[str, Any] | None:

@@ -65,7 +65,7 @@ async def feed(
         if points:
             subject = f"key:{account.external_id}"
             keys = await registry.keys(points, scope="operator", subject=subject, at=NOW)
-            request = Request("operator", repr(points).encode(), None, False, NOW)
+            request = Request("operator", "key:a", repr(points).encode(), None, False, NOW)
             await ingest.append(db, request, points, [key for key in keys if key], reply={})
         await advance(worker_db, account.id, at=NOW)
     await advance(worker_db, account.id, at=NOW + timedelta(minutes=2))

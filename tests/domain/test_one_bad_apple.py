@@ -35,7 +35,7 @@ def point(
 
 async def send(db: Database, *points: Point, subject: str = "key:a") -> None:
     keys = await Registry(db).keys(points, scope="operator", subject=subject, at=NOW)
-    request = Request("operator", repr(points).encode(), None, False, NOW)
+    request = Request("operator", "key:a", repr(points).encode(), None, False, NOW)
     await ingest.append(db, request, points, [key for key in keys if key], reply={"ok": True})
 
 

@@ -41,8 +41,10 @@ def point(account: str, minute: int, value: float, *, mode: Mode = Mode.REPLACE,
     )
 
 
-def request(body: bytes, *, key: str | None = None) -> Request:
-    return Request(scope=SCOPE, body=body, idempotency_key=key, is_backfill=False, received_at=NOW)
+def request(body: bytes, *, key: str | None = None, subject: str = "key:a") -> Request:
+    return Request(
+        scope=SCOPE, subject=subject, body=body, idempotency_key=key, is_backfill=False, received_at=NOW
+    )
 
 
 async def send(db: Database, points: Sequence[Point], *, source: str = "key:a", body: bytes = b"") -> None:
@@ -106,6 +108,15 @@ async def test_the_same_request_fifty_times_in_parallel_has_one_effect_and_one_r
     replies = await asyncio.gather(*(once(number) for number in range(50)))
     assert len({str(reply) for reply in replies}) == 1
     assert await fold(worker_db, NOW) == 1
+
+
+async def test_two_keys_that_send_the_same_body_are_two_senders(db: Database, worker_db: Database) -> None:
+    account = await make.account(db)
+    points = [point(account.external_id, 0, 5, mode=Mode.ADD, outcome="approved")]
+    for subject in ("key:a", "key:b"):
+        keys = [key for key in await Registry(db).keys(points, scope=SCOPE, subject=subject, at=NOW) if key]
+        await ingest.append(db, request(b"same", subject=subject), points, keys, reply={})
+    assert await fold(worker_db, NOW) == 2
 
 
 async def test_an_idempotency_key_with_another_body_is_refused_and_writes_nothing(
