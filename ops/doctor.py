@@ -28,6 +28,22 @@ _PRIVILEGES = """
     WHERE (rolsuper OR rolbypassrls) AND rolname IN (current_user, session_user)
 """
 
+_SET_ASIDE = """
+    SELECT nullif(concat_ws(', ',
+      (SELECT count(*) || ' unreadable batches (ingest_log.failure)' FROM ingest_log
+       WHERE failure IS NOT NULL HAVING count(*) > 0),
+      (SELECT count(*) || ' refused snapshots (status_snapshots.refusal)' FROM status_snapshots
+       WHERE refusal IS NOT NULL AND attempts > 0 HAVING count(*) > 0),
+      (SELECT count(*) || ' forecasts failed since yesterday (jobs.failure)' FROM jobs
+       WHERE status = 'FAILED' AND finished_at > now() - interval '1 day' HAVING count(*) > 0),
+      (SELECT count(*) || ' events unsent for over a minute (is the relay running?)' FROM events
+       WHERE (published_at IS NULL OR dispatched_at IS NULL)
+         -- An id begins with the milliseconds of its making; `at` is the time that it tells of.
+         AND ('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint
+           < extract(epoch FROM now() - interval '1 minute') * 1000
+       HAVING count(*) > 0)), '')
+"""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -65,6 +81,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield role(APP, settings.database_url)
     yield role(WORKER, settings.worker_database_url)
     yield schema(settings)
+    yield work(settings)
     yield broker(settings.broker_url)
 
 
@@ -108,6 +125,16 @@ def schema(settings: Settings) -> Finding:
         return Finding("schema", str(problem), advice)
     advice = "" if current == newest else "run `vitals migrate up`"
     return Finding("schema", f"at {current or 'base'}, newest is {newest}", advice)
+
+
+def work(settings: Settings) -> Finding:
+    """What the workers gave up or have not come to; none of it is lost."""
+    try:
+        waiting = asyncio.run(_ask(settings.worker_database_url, WORKER, _SET_ASIDE))
+    except _UNREACHABLE as problem:
+        return Finding("work", str(problem), _NO_DATABASE)
+    advice = "read the reasons in the columns named; set them to NULL to have it tried again"
+    return Finding("work", waiting or "nothing set aside", advice if waiting else "")
 
 
 def broker(url: str) -> Finding:

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import text
 
+from domain.core import events
+from domain.core.db import Database
 from domain.core.settings import APP, Settings
 from ops import doctor
 from ops.cli import main
+from tests import make
 from tests.conftest import Cluster
 
 
@@ -34,6 +38,7 @@ def test_a_sound_installation_has_only_good_lines(settings: Settings) -> None:
         ["ok", "vitals_app"],
         ["ok", "vitals_worker"],
         ["ok", "schema"],
+        ["ok", "work"],
         ["ok", "broker"],
     ]
 
@@ -48,6 +53,16 @@ def test_a_broken_installation_says_what_to_do_and_ends_with_an_error(
         f"    -> {doctor._NO_BROKER}",
         "Error: 1 of these need attention",
     ]
+
+
+async def test_what_the_workers_set_aside_is_counted(settings: Settings, worker_db: Database) -> None:
+    account = await make.account(worker_db)
+    async with worker_db.transaction() as session:
+        await events.record(session, "test.happened", account.id, at=make.NOON)
+        await session.execute(text("UPDATE events SET id = '019ab000-0000-7000-8000-000000000000'"))
+    finding = await asyncio.to_thread(doctor.work, settings)
+    assert finding.detail == "1 events unsent for over a minute (is the relay running?)"
+    assert finding.advice
 
 
 def test_a_login_above_row_security_is_found(cluster: Cluster, database: str) -> None:
