@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TypeAlias
 from uuid import UUID
 
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import Select, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.anomalies.models import Anomaly
@@ -77,12 +77,14 @@ async def follow(session: AsyncSession, account_id: UUID, *, at: datetime) -> No
     await session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"incidents:{account_id}"))))
     account = await session.get_one(Account, account_id)
     episodes = await _unsettled(session, account_id)
-    for when, what, episode in sorted(_changes(episodes), key=lambda one: (one[0], one[1])):
+    for when, what, episode in sorted(_changes(episodes), key=_order):
         if what == _OPENS:
             await _join(session, account, episode, episodes)
+            await _involve_partner(session, account, episode)
         else:
             await _tell_impact(session, account, episode, episodes, at=when)
             await _settle(session, _incident_of(episode), at=when)
+            await _settle_partner(session, episode, at=when)
     for episode in {_incident_of(one): one for one in episodes}.values():
         await _tell_impact(session, account, episode, episodes, at=episode.anomaly.detected_at)
 
@@ -128,6 +130,13 @@ def _changes(episodes: Sequence[Episode]) -> list[_Change]:
     return changes
 
 
+def _order(change: _Change) -> tuple[object, ...]:
+    """By time, openings first; of one minute what names a partner comes first, since it says most."""
+    when, what, episode = change
+    series = episode.series
+    return when, what, episode.partner_code is None, series.metric, sorted(series.labels.items())
+
+
 async def _join(
     session: AsyncSession, account: Account, episode: Episode, episodes: Sequence[Episode]
 ) -> None:
@@ -146,8 +155,15 @@ async def _join(
 
 
 async def _open(session: AsyncSession, account: Account, episode: Episode) -> UUID:
-    anomaly, kind = episode.anomaly, episode.kind
     partner = await _shared_partner(session, account, episode)
+    return await _open_about(session, account, episode, partner)
+
+
+async def _open_about(
+    session: AsyncSession, account: Account, episode: Episode, partner: Partner | None
+) -> UUID:
+    """The live incident of the partner, or without one of the account; opened if there is none."""
+    anomaly, kind = episode.anomaly, episode.kind
     impact = _impact(episode.depth)
     key = grouping.of_partner(partner.id, kind) if partner else grouping.of_account(account.id, kind)
     incident, _ = await service.open(
@@ -164,31 +180,49 @@ async def _open(session: AsyncSession, account: Account, episode: Episode) -> UU
         started_at=anomaly.started_at,
         detected_at=anomaly.detected_at,
         partners=[partner.id] if partner else [],
-        accounts={account.id: IncidentImpact(account.currency, wording.of_account([episode], account))},
+        accounts={account.id: await _meaning(session, account, [episode])},
         actor=DETECTOR,
         at=anomaly.detected_at,
     )
     return incident.id
 
 
+async def _involve_partner(session: AsyncSession, account: Account, episode: Episode) -> None:
+    """Tell the partner too, in an incident of its own, once a second account fails at it in the same way.
+
+    The accounts' own incidents, opened before that was known, go on beside it.
+    """
+    partner = await _shared_partner(session, account, episode)
+    if partner is not None:
+        own = await session.get_one(Incident, _incident_of(episode))
+        if own.grouping_key != grouping.of_partner(partner.id, episode.kind):
+            await _open_about(session, account, episode, partner)
+
+
 async def _shared_partner(session: AsyncSession, account: Account, episode: Episode) -> Partner | None:
     """The partner, when another account's payments through it are failing in the same way right now."""
-    if episode.partner_code is None:
+    anomaly = episode.anomaly
+    others = _failing_alike(episode).where(
+        Anomaly.account_id != account.id,
+        Anomaly.started_at <= anomaly.detected_at,
+        or_(Anomaly.ended_at.is_(None), Anomaly.ended_at > anomaly.started_at),
+    )
+    if episode.partner_code is None or await session.scalar(others.limit(1)) is None:
         return None
+    return await _partner(session, episode)
+
+
+def _failing_alike(episode: Episode) -> Select[UUID]:
+    """The anomalies, of any account and time, of the same kind that the same partner causes."""
     metrics = [metric for metric, kind in KINDS.items() if kind is episode.kind]
-    others = (
+    return (
         select(Anomaly.id)
         .join(Series, Series.id == Anomaly.series_id)
-        .where(
-            Anomaly.account_id != account.id,
-            Anomaly.started_at <= episode.anomaly.detected_at,
-            or_(Anomaly.ended_at.is_(None), Anomaly.ended_at > episode.anomaly.started_at),
-            Series.metric.in_(metrics),
-            Anomaly.cause == {"partner": episode.partner_code},
-        )
+        .where(Series.metric.in_(metrics), Anomaly.cause == {"partner": episode.partner_code})
     )
-    if await session.scalar(others.limit(1)) is None:
-        return None
+
+
+async def _partner(session: AsyncSession, episode: Episode) -> Partner | None:
     return await session.scalar(select(Partner).where(Partner.code == episode.partner_code))
 
 
@@ -210,7 +244,13 @@ async def _settle(session: AsyncSession, incident_id: UUID, *, at: datetime) -> 
         one.anomaly for one in episodes if not one.series.labels or one.anomaly.account_id not in with_total
     ]
     over = all(one.ended_at is not None and one.ended_at <= at for one in telling)
-    if over and not await _is_told_over(session, incident_id, at=at):
+    if over:
+        await _resolve(session, incident_id, at=at)
+
+
+async def _resolve(session: AsyncSession, incident_id: UUID, *, at: datetime) -> None:
+    """Say that it is over, once for one end: what a person has reopened since stays open."""
+    if not await _is_told_over(session, incident_id, at=at):
         await service.resolve(
             session,
             incident_id,
@@ -221,8 +261,24 @@ async def _settle(session: AsyncSession, incident_id: UUID, *, at: datetime) -> 
         )
 
 
+async def _settle_partner(session: AsyncSession, episode: Episode, *, at: datetime) -> None:
+    """Resolve the partner's own incident when no account's payments through it fail any more by `at`."""
+    partner = await _partner(session, episode) if episode.partner_code else None
+    if partner is None:
+        return
+    incident = await queries.live(session, grouping.of_partner(partner.id, episode.kind), lock=True)
+    if incident is None or incident.id == _incident_of(episode) or incident.started_at > at:
+        return
+    lasting = _failing_alike(episode).where(or_(Anomaly.ended_at.is_(None), Anomaly.ended_at > at))
+    attached = select(Anomaly.id).where(
+        Anomaly.incident_id == incident.id, or_(Anomaly.ended_at.is_(None), Anomaly.ended_at > at)
+    )
+    if await session.scalar(lasting.union_all(attached).limit(1)) is None:
+        await _resolve(session, incident.id, at=at)
+
+
 async def _is_told_over(session: AsyncSession, incident_id: UUID, *, at: datetime) -> bool:
-    """Whether we resolved it for this end, or a later one, before: then a person has reopened it."""
+    """Whether we resolved it for this end, or a later one, before."""
     told = exists().where(
         IncidentUpdate.incident_id == incident_id,
         IncidentUpdate.author_kind == DETECTOR.kind,
@@ -261,17 +317,22 @@ async def _tell_impact(
         return
     await _grade(session, incident.id, at=at)
     own = [one for one in episodes if one.anomaly.incident_id == incident.id]
-    worst = max(own, key=lambda one: (not one.series.labels, one.anomaly.shortfall))
+    meaning = await _meaning(session, account, own)
+    await service.reach(session, incident.id, account.id, meaning, at=at, actor=DETECTOR)
+
+
+async def _meaning(session: AsyncSession, account: Account, episodes: Sequence[Episode]) -> IncidentImpact:
+    """What these episodes of the account come to: of its total if that is hit, else of the worst slice."""
+    worst = max(episodes, key=lambda one: (not one.series.labels, one.anomaly.shortfall))
     turnover = await tickets.turnover(session, account, at=worst.anomaly.started_at)
     money = _worth(worst, turnover)
-    impact = IncidentImpact(
+    return IncidentImpact(
         account.currency,
-        wording.of_account(own, account),
+        wording.of_account(episodes, account),
         money_low=money.low if money else None,
         money_mid=money.mid if money else None,
         money_high=money.high if money else None,
     )
-    await service.reach(session, incident.id, account.id, impact, at=at, actor=DETECTOR)
 
 
 def _incident_of(episode: Episode) -> UUID:
