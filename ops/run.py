@@ -27,10 +27,14 @@ def serve(host: str, port: int) -> None:
 
 
 @click.command()
-@click.option("--queues", default="live,slow", show_default=True, help="Comma-separated.")
+@click.option("--queues", default="ingest,live,slow", show_default=True, help="Comma-separated.")
 @click.option("--concurrency", default=2, show_default=True, help="Processes in the pool.")
 def worker(queues: str, concurrency: int) -> None:
-    """Run one worker: `live` follows the traffic, `slow` fits forecasts."""
+    """Run one worker: a pool that takes tasks from the broker.
+
+    `ingest` folds what was acknowledged, `live` judges and follows, `slow` fits forecasts. A queue with a
+    worker of its own does not wait for the others.
+    """
     for name in _SINGLE_THREADED:  # a pool has its processes; threads of BLAS would only compete
         os.environ.setdefault(name, "1")
     become(

@@ -28,6 +28,7 @@ _PROCESSES = ((signal.SIGTERM, 15.0), (signal.SIGQUIT, 5.0))
 _SIMULATION = "simulation.json"  # what `prepare` leaves where there is a demonstration
 _COMMANDS = {
     "api": ("serve",),
+    "worker-ingest": ("worker", "--queues", "ingest", "--concurrency", "1"),
     "worker-live": ("worker", "--queues", "live", "--concurrency", "2"),
     "worker-slow": ("worker", "--queues", "slow", "--concurrency", "1"),
     "beat": ("beat",),

@@ -15,7 +15,7 @@ from kombu.entity import Exchange, Queue
 
 from domain.core.settings import Settings
 
-LIVE, SLOW = "live", "slow"
+INGEST, LIVE, SLOW = "ingest", "live", "slow"
 SLICES = ("telemetry", "anomalies", "forecasts", "incidents", "statuspages", "insights")
 SOFT_LIMIT_S, HARD_LIMIT_S = 50, 60
 _REDELIVERED_AFTER_S = 80  # Redis only; just above the longest task
@@ -51,9 +51,15 @@ def make_app(settings: Settings) -> Celery:
         include=[f"workers.{slice_}" for slice_ in SLICES],
     )
     made.conf.update(
-        task_queues=tuple(_queue(name) for name in (LIVE, SLOW)),
+        task_queues=tuple(_queue(name) for name in (INGEST, LIVE, SLOW)),
         task_default_queue=LIVE,
-        task_routes=({"forecasts.*": {"queue": SLOW}, "insights.*": {"queue": SLOW}},),
+        task_routes=(
+            {
+                "telemetry.fold": {"queue": INGEST},
+                "forecasts.*": {"queue": SLOW},
+                "insights.*": {"queue": SLOW},
+            },
+        ),
         task_serializer="json",
         accept_content=["json"],
         result_backend=None,

@@ -126,6 +126,7 @@ def test_every_process_runs_in_the_composition() -> None:
     assert commands == {
         "migrate": "migrate",
         "api": "serve",
+        "worker-ingest": "worker",
         "worker-live": "worker",
         "worker-slow": "worker",
         "beat": "beat",

@@ -22,8 +22,10 @@ def tasks() -> dict[str, Any]:
     return {name: task for name, task in app.tasks.items() if not name.startswith("celery.")}
 
 
-def test_forecasts_and_insights_are_slow_and_all_else_is_live(tasks: dict[str, Any]) -> None:
+def test_the_fold_waits_for_nothing_and_forecasts_and_insights_hold_nothing_up(tasks: dict[str, Any]) -> None:
     queues = {name: app.amqp.router.route({}, name)["queue"].name for name in tasks}
+    assert [name for name, queue in queues.items() if queue == "ingest"] == ["telemetry.fold"]
+    assert queues["anomalies.judge"] == queues["incidents.follow"] == "live"
     assert queues["forecasts.fit"] == queues["forecasts.plan"] == "slow"
     assert {name for name, queue in queues.items() if queue == "slow"} == {
         name for name in tasks if name.startswith(("forecasts.", "insights."))
