@@ -44,6 +44,13 @@ CREATE FUNCTION scope_stream() RETURNS text STABLE LANGUAGE sql AS $$
               WHEN scope_kind() IN ('account', 'partner') THEN current_setting('vitals.scope', true) END
 $$
 """,
+    # plpgsql, which is not inlined: the policies of two tables may not refer to each other in a circle.
+    """
+CREATE FUNCTION sees_incident(incident uuid) RETURNS boolean STABLE LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN EXISTS (SELECT FROM incidents i WHERE i.id = incident);
+END $$
+""",
     """
 CREATE FUNCTION make_minutes_partitions(days date[]) RETURNS void LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = public, pg_temp AS $$
@@ -79,6 +86,7 @@ END $$
 )
 PARTITION_FUNCTIONS = ("make_minutes_partitions(date[])", "drop_minutes_partitions(date)")
 SCOPE_FUNCTIONS = (
+    "sees_incident(uuid)",
     "scope_stream()",
     "scope_accounts()",
     "scope_partner()",
@@ -146,8 +154,8 @@ SECURITY: dict[str, tuple[str | None, str | None, str | None, str | None]] = {
     "anomalies": (OWN, None, None, None),
     "incidents": (
         f"({OPERATOR} OR {REACHED.format(id='incidents.id')} OR {CONCERNED.format(id='incidents.id')}"
-        f" OR ({KIND} = 'public' AND is_public))",
-        DECLARING,
+        f" OR declared_by_id = {PARTNER} OR ({KIND} = 'public' AND is_public))",
+        f"({OPERATOR} OR declared_by_id = {PARTNER})",
         f"({OPERATOR} OR {CONCERNED.format(id='incidents.id')})",
         None,
     ),
@@ -155,7 +163,8 @@ SECURITY: dict[str, tuple[str | None, str | None, str | None, str | None]] = {
     "incident_accounts": (OWN, None, None, None),
     "incident_partners": (
         f"({OPERATOR} OR partner_id = {PARTNER} OR {REACHED.format(id='incident_partners.incident_id')})",
-        f"({OPERATOR} OR partner_id = {PARTNER})",
+        # A partner links itself to what it declared, and cannot look into an incident by joining it.
+        f"({OPERATOR} OR (partner_id = {PARTNER} AND sees_incident(incident_id)))",
         None,
         None,
     ),
@@ -385,6 +394,7 @@ def upgrade() -> None:
         sa.Column("scheduled_for", sa.DateTime(timezone=True), nullable=True),
         sa.Column("scheduled_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("next_update_by", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("declared_by_id", sa.Uuid(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_incidents")),
@@ -1041,12 +1051,16 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["series_id"], ["series.id"], name=op.f("fk_watches_series_id")),
         sa.PrimaryKeyConstraint("account_id", "series_id", name=op.f("pk_watches")),
     )
+    op.create_foreign_key(
+        op.f("fk_incidents_declared_by_id"), "incidents", "partners", ["declared_by_id"], ["id"]
+    )
     secure()
 
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '1s'")
     unsecure()
+    op.drop_constraint(op.f("fk_incidents_declared_by_id"), "incidents", type_="foreignkey")
     op.drop_table("watches")
     op.drop_index("uq_jobs_open", table_name="jobs", postgresql_where=sa.text("finished_at IS NULL"))
     op.drop_index("ix_jobs_open", table_name="jobs", postgresql_where=sa.text("finished_at IS NULL"))

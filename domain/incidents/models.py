@@ -120,6 +120,8 @@ class Incident(Base):
     scheduled_for: Mapped[datetime | None]
     scheduled_until: Mapped[datetime | None]
     next_update_by: Mapped[datetime | None]
+    # The partner on whose word it stands; row security lets it link itself to this one alone.
+    declared_by_id: Mapped[UUID | None] = mapped_column(ForeignKey("partners.id"))
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 

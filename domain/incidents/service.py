@@ -84,6 +84,7 @@ class NewIncident(Declaration):
     detected_at: NotRequired[datetime | None]
     scheduled_for: NotRequired[datetime | None]
     scheduled_until: NotRequired[datetime | None]
+    declared_by_id: NotRequired[UUID | None]
 
 
 async def open(
@@ -138,6 +139,8 @@ async def declare(
     kind = fields.get("kind", HealthKind.COMPONENT_STATUS)
     key = grouping_key or grouping.declared(kind, statuses)
     new: NewIncident = {**fields, "summary": body, "origin": Origin.DECLARED, "grouping_key": key}  # type: ignore[typeddict-item]  # the keys that are not required stay away
+    if (principal := _principal(actor)) is not None:
+        new["declared_by_id"] = principal.partner_id
     partners, services = await components.split(session, statuses)
     incident, created = await _make(session, new, partners=partners, services=services, at=at)
     if not created:

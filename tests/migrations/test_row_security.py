@@ -74,3 +74,14 @@ async def test_the_app_cannot_write_what_the_workers_find(db: Database) -> None:
     account = await make.account(db)
     with pytest.raises(Exception, match="permission denied"):
         await make.insight(db, account)
+
+
+async def test_a_partner_cannot_look_into_an_incident_by_joining_it(
+    db: Database, worker_db: Database
+) -> None:
+    own, other = await make.partner(db), await make.partner(db)
+    incident = await make.incident(worker_db, partners=[other])
+    join = text("INSERT INTO incident_partners (partner_id, incident_id) VALUES (:partner, :incident)")
+    with pytest.raises(Exception, match="row-level security"):
+        async with db.transaction(f"partner:{own.id}") as session:
+            await session.execute(join, {"partner": own.id, "incident": incident.id})
