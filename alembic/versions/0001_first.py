@@ -112,6 +112,7 @@ REACHED = (
 CONCERNED = (
     f"""EXISTS (SELECT FROM incident_partners p WHERE p.incident_id = {{id}} AND p.partner_id = {PARTNER})"""
 )
+SENDER = "scope = current_setting('vitals.scope', true)"
 DECLARING = f"{KIND} IN ('operator', 'partner')"
 AUTHENTICATING = f"({KIND} = 'auth' AND prefix = (SELECT scope_value()))"
 HOLDER = f"({OPERATOR} OR account_id = {ACCOUNTS} OR partner_id = {PARTNER})"
@@ -131,22 +132,12 @@ SECURITY: dict[str, tuple[str | None, str | None, str | None, str | None]] = {
     ),
     "dependencies": (OWN, OPERATOR, OPERATOR, OPERATOR),
     "series": (INGESTING, INGESTING, None, None),
-    "sources": (
-        f"({KIND} IN ('operator', 'ingest', 'account'))",
-        f"({KIND} IN ('operator', 'ingest', 'account'))",
-        None,
-        None,
-    ),
+    "sources": (SENDER, SENDER, None, None),
     "minutes": (OWN, None, None, None),
     "hours": (OWN, None, None, None),
     "dirty_hours": (OWN, None, None, None),
     "watermarks": (OWN, None, None, None),
-    "ingest_batches": (
-        "scope = current_setting('vitals.scope', true)",
-        "scope = current_setting('vitals.scope', true)",
-        None,
-        None,
-    ),
+    "ingest_batches": (SENDER, SENDER, None, None),
     "forecasts": (OWN, None, None, None),
     "jobs": (OWN, OWN, None, None),
     "account_watches": (OWN, None, None, None),
@@ -538,10 +529,11 @@ def upgrade() -> None:
     op.create_table(
         "sources",
         sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sources")),
-        sa.UniqueConstraint("name", name=op.f("uq_sources_name")),
+        sa.UniqueConstraint("scope", "name", name=op.f("uq_sources_scope_name")),
     )
     op.create_table(
         "streams",

@@ -36,9 +36,11 @@ class Source(Base):
     """A sender: the principal and the instance that it says it is. Points of different sources add up."""
 
     __tablename__ = "sources"
+    __table_args__ = (UniqueConstraint("scope", "name"),)
 
     id: Mapped[Key]
-    name: Mapped[str] = mapped_column(unique=True)
+    scope: Mapped[str]
+    name: Mapped[str]
     created_at: Mapped[datetime]
 
 

@@ -84,7 +84,7 @@ class Registry:
         if new or new_sources:
             async with self._db.transaction(scope) as session:
                 found = await register(session, sorted(new), measured=True, at=at)
-                found_sources = await _register_sources(session, sorted(new_sources), at=at)
+                found_sources = await _register_sources(session, sorted(new_sources), scope=scope, at=at)
             # Remembered only once committed.
             _remember(self._series, found)
             _remember(self._sources, found_sources)
@@ -135,13 +135,17 @@ async def register(
     }
 
 
-async def _register_sources(session: AsyncSession, names: Sequence[str], *, at: datetime) -> dict[str, UUID]:
+async def _register_sources(
+    session: AsyncSession, names: Sequence[str], *, scope: str, at: datetime
+) -> dict[str, UUID]:
     if not names:
         return {}
-    rows = [{"id": uuid7(), "name": name, "created_at": at} for name in names]
+    rows = [{"id": uuid7(), "scope": scope, "name": name, "created_at": at} for name in names]
     await session.execute(insert(Source).on_conflict_do_nothing(), rows)
     wanted = literal(list(names), ARRAY(Text))
-    found = await session.execute(select(Source.name, Source.id).where(Source.name == any_(wanted)))
+    found = await session.execute(
+        select(Source.name, Source.id).where(Source.scope == scope, Source.name == any_(wanted))
+    )
     return {name: source_id for name, source_id in found}
 
 
