@@ -177,6 +177,12 @@ SECURITY: dict[str, tuple[str | None, str | None, str | None, str | None]] = {
     ),
     "streams": ("name = (SELECT scope_stream())", None, None, None),
     "stream_events": ("stream = (SELECT scope_stream())", None, None, None),
+    "stream_consumers": (
+        "stream = (SELECT scope_stream())",
+        "stream = (SELECT scope_stream())",
+        "stream = (SELECT scope_stream())",
+        None,
+    ),
     "status_snapshots": (
         f"({KIND} IN ('operator', 'ingest') OR partner_id = {PARTNER})",
         f"({KIND} IN ('operator', 'ingest') OR partner_id = {PARTNER})",
@@ -884,6 +890,14 @@ def upgrade() -> None:
         ),
     )
     op.create_table(
+        "stream_consumers",
+        sa.Column("stream", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("acknowledged_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("acknowledged_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("stream", "name", name=op.f("pk_stream_consumers")),
+    )
+    op.create_table(
         "watermarks",
         sa.Column("account_id", sa.Uuid(), nullable=False),
         sa.Column("source_id", sa.Uuid(), nullable=False),
@@ -1064,6 +1078,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_anomalies_account_id_series_id_started_at"), table_name="anomalies")
     op.drop_table("anomalies")
     op.drop_table("watermarks")
+    op.drop_table("stream_consumers")
     op.drop_table("stream_events")
     op.drop_index(
         "ix_status_snapshots_waiting",

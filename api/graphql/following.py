@@ -19,6 +19,7 @@ from api.graphql.lists import Asked
 from api.wakes import POLL_S
 from domain.access.principal import Principal
 from domain.core.errors import InvalidInput
+from domain.delivery import consumers
 from domain.delivery import queries as delivery
 from domain.delivery.queries import Gap, GapReason, Start, Told
 from domain.incidents.models import Incident
@@ -95,10 +96,15 @@ class Follower:
         self._sequence = self._latest = 0
         self._gap: GapRow | None = None
 
-    async def begin(self, after: str | None) -> None:
-        """Behind the cursor `after`, or with what comes from now on. InvalidInput for what is no cursor."""
+    async def begin(self, after: str | None, *, consumer: str | None = None) -> None:
+        """Behind the cursor `after`, or where `consumer` has come to, or else with what comes from now on.
+
+        InvalidInput for what is no cursor.
+        """
         async with self._context.process.db.read(self._context.principal.scope) as session:
             self._latest = await delivery.latest_sequence(session, self._stream)
+            if after is None and consumer is not None:
+                after = await consumers.cursor(session, self._stream, consumer)
             if after is None:
                 self._sequence = self._latest
                 return

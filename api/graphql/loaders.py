@@ -95,6 +95,16 @@ class Loaders(Batches):
         return DataLoader(load_fn=load)
 
     @cached_property
+    def latest_sequences(self) -> DataLoader[str, int]:
+        """The last sequence of a stream; a principal sees its own alone."""
+
+        async def load(keys: list[str]) -> list[int]:
+            async with self._context.read() as session:
+                return [await delivery.latest_sequence(session, one) for one in keys]
+
+        return DataLoader(load_fn=load)
+
+    @cached_property
     def children_by_account(self) -> DataLoader[Ask, Slice[Account]]:
         return self._pages(lists.children_by_account)
 

@@ -11,6 +11,7 @@ from strawberry.tools import merge_types
 from strawberry.types import StreamExecutionResult
 
 from api.graphql.catalog import CatalogQuery
+from api.graphql.consumers import ConsumerMutation
 from api.graphql.errors import ToldErrors
 from api.graphql.feed import FeedQuery, Heartbeat, IncidentChange, StreamGap
 from api.graphql.forecasts import ForecastMutation
@@ -30,7 +31,7 @@ Query = merge_types(
     "Query",
     (ViewerQuery, NodeQuery, CatalogQuery, TelemetryQuery, IncidentQuery, FeedQuery, InsightQuery),
 )
-Mutation = merge_types("Mutation", (IncidentMutation, InsightMutation, ForecastMutation))
+Mutation = merge_types("Mutation", (IncidentMutation, ConsumerMutation, InsightMutation, ForecastMutation))
 
 
 class Operation(SchemaExtension):

@@ -22,20 +22,21 @@ class Subscription:
     @strawberry.subscription(
         graphql_type=IncidentEventType,
         extensions=[Access("incidents:read")],
-        description="Incident events from after the cursor `after`, then live, without a seam; without"
-        " `after` it starts now. Each item is an IncidentChange, a StreamGap where retention made a hole,"
-        " or, only where `heartbeatEvery` (PT5S to PT5M) asks for it, a Heartbeat when nothing else was"
-        " sent for that long.",
+        description="Incident events from after the cursor `after`, then live, without a seam. With"
+        " `consumer` and no `after` it resumes where that reader last acknowledged; with neither it starts"
+        " now. Each item is an IncidentChange, a StreamGap where retention made a hole, or, only where"
+        " `heartbeatEvery` (PT5S to PT5M) asks for it, a Heartbeat when nothing else was sent for that long.",
     )
     async def incident_updates(
         self,
         info: Info,
         after: str | None = None,
         filter: filters.IncidentFilter | None = None,
+        consumer: str | None = None,
         heartbeat_every: timedelta | None = None,
     ) -> AsyncGenerator[Any, None]:
         follower = Follower(info.context, filter, heartbeat_every)
-        await follower.begin(after)
+        await follower.begin(after, consumer=consumer)
         return _counted(info, follower)
 
 

@@ -1,12 +1,17 @@
 """The principal of a request, as it is told about itself."""
 
+from collections.abc import Sequence
+
 import strawberry
 
+from api.graphql.access import Access
 from api.graphql.catalog import AccountType, PartnerType
+from api.graphql.consumers import StreamConsumerType, of_viewer
 from api.graphql.context import Info
 from domain.access.models import PrincipalKind
 from domain.access.principal import Principal
 from domain.catalog.models import Account, Partner
+from domain.delivery.models import StreamConsumer
 
 
 @strawberry.type(
@@ -26,6 +31,14 @@ class ViewerType:
     )
     async def account(root: strawberry.Parent[Principal], info: Info) -> Account | None:
         return await info.context.loaders.accounts.load(root.account_id) if root.account_id else None
+
+    @strawberry.field(
+        graphql_type=list[StreamConsumerType],
+        extensions=[Access("incidents:read")],
+        description="Named readers of this principal's stream of incident events, by name, at most 100.",
+    )
+    async def consumers(root: strawberry.Parent[Principal], info: Info) -> Sequence[StreamConsumer]:
+        return await of_viewer(info)
 
     @strawberry.field(graphql_type=PartnerType | None, description="The partner; null for other kinds.")
     async def partner(root: strawberry.Parent[Principal], info: Info) -> Partner | None:

@@ -44,3 +44,14 @@ class StreamEvent(Base):
     version: Mapped[int]
     type: Mapped[str]
     sequenced_at: Mapped[datetime]
+
+
+class StreamConsumer(Base):
+    """A named reader of a stream, and how far it says that it has come; it never goes back."""
+
+    __tablename__ = "stream_consumers"
+
+    stream: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    acknowledged_sequence: Mapped[int] = mapped_column(BigInteger)
+    acknowledged_at: Mapped[datetime]
