@@ -4,7 +4,6 @@ The one state machine is the episode's; an incident lasts as long as an episode 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 from uuid import UUID
@@ -15,54 +14,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from domain.anomalies.models import Anomaly
 from domain.catalog.models import Account, Partner
 from domain.incidents import feed, grouping, queries, service, wording
+from domain.incidents.episodes import KINDS, Episode, impact_of, meaning, severity_of
 from domain.incidents.models import (
     Actor,
     ActorKind,
-    HealthKind,
-    Impact,
     Incident,
     IncidentStatus,
     IncidentUpdate,
     Origin,
     Resolution,
-    Severity,
 )
-from domain.incidents.reach import IncidentImpact
-from domain.telemetry import tickets
 from domain.telemetry.models import Series
-from domain.telemetry.tickets import Turnover, Worth
 
 DETECTOR = Actor(ActorKind.DETECTOR, "Vitals")
-KINDS = {
-    "authorization_rate": HealthKind.AUTHORIZATION_RATE_DROP,
-    "completion_rate": HealthKind.AUTHORIZATION_RATE_DROP,
-    "payments.attempted": HealthKind.TRAFFIC_VOLUME_DROP,
-}
-# Parts of what was expected that are missing, from which an incident is that bad.
-_CRITICAL, _MAJOR = 0.5, 0.15
-
-
-@dataclass(frozen=True)
-class Episode:
-    """An anomaly with the series that it is of."""
-
-    anomaly: Anomaly
-    series: Series
-
-    @property
-    def kind(self) -> HealthKind:
-        return KINDS[self.series.metric]
-
-    @property
-    def partner_code(self) -> str | None:
-        """The partner that it comes from: the account's total at one, or that partner's own payments."""
-        return self.anomaly.cause.get("partner")
-
-    @property
-    def depth(self) -> float:
-        """The part of what was expected that is missing, 0..1."""
-        expected = self.anomaly.expected
-        return (expected - self.anomaly.observed) / expected if expected > 0 else 0.0
 
 
 _Change: TypeAlias = tuple[datetime, int, Episode]
@@ -164,7 +128,7 @@ async def _open_about(
 ) -> UUID:
     """The live incident of the partner, or without one of the account; opened if there is none."""
     anomaly, kind = episode.anomaly, episode.kind
-    impact = _impact(episode.depth)
+    impact = impact_of(episode.depth)
     key = grouping.of_partner(partner.id, kind) if partner else grouping.of_account(account.id, kind)
     incident, _ = await service.open(
         session,
@@ -173,14 +137,14 @@ async def _open_about(
         summary=wording.summary(kind, partner),
         body=wording.summary(kind, partner),
         impact=impact,
-        severity=_severity(impact),
+        severity=severity_of(impact),
         status=IncidentStatus.INVESTIGATING,
         origin=Origin.DETECTED,
         grouping_key=key,
         started_at=anomaly.started_at,
         detected_at=anomaly.detected_at,
         partners=[partner.id] if partner else [],
-        accounts={account.id: await _meaning(session, account, [episode])},
+        accounts={account.id: await meaning(session, account, [episode])},
         actor=DETECTOR,
         at=anomaly.detected_at,
     )
@@ -295,10 +259,10 @@ async def _grade(session: AsyncSession, incident_id: UUID, *, at: datetime) -> N
         .join(Series, Series.id == Anomaly.series_id)
         .where(Anomaly.incident_id == incident_id)
     )
-    impact = _impact(max(Episode(anomaly, series).depth for anomaly, series in rows))
+    impact = impact_of(max(Episode(anomaly, series).depth for anomaly, series in rows))
     incident = await queries.get(session, incident_id, lock=True)
     if incident.impact is not impact and incident.resolved_at is None:
-        incident.impact, incident.severity, incident.updated_at = impact, _severity(impact), at
+        incident.impact, incident.severity, incident.updated_at = impact, severity_of(impact), at
         await session.flush()
         await feed.record(session, incident, "incident.impact_changed", actor=DETECTOR, at=at)
 
@@ -317,45 +281,11 @@ async def _tell_impact(
         return
     await _grade(session, incident.id, at=at)
     own = [one for one in episodes if one.anomaly.incident_id == incident.id]
-    meaning = await _meaning(session, account, own)
-    await service.reach(session, incident.id, account.id, meaning, at=at, actor=DETECTOR)
-
-
-async def _meaning(session: AsyncSession, account: Account, episodes: Sequence[Episode]) -> IncidentImpact:
-    """What these episodes of the account come to: of its total if that is hit, else of the worst slice."""
-    worst = max(episodes, key=lambda one: (not one.series.labels, one.anomaly.shortfall))
-    turnover = await tickets.turnover(session, account, at=worst.anomaly.started_at)
-    money = _worth(worst, turnover)
-    return IncidentImpact(
-        account.currency,
-        wording.of_account(episodes, account),
-        money_low=money.low if money else None,
-        money_mid=money.mid if money else None,
-        money_high=money.high if money else None,
-    )
+    told = await meaning(session, account, own)
+    await service.reach(session, incident.id, account.id, told, at=at, actor=DETECTOR)
 
 
 def _incident_of(episode: Episode) -> UUID:
     incident_id = episode.anomaly.incident_id
     assert incident_id is not None, "every episode has joined an incident before it is told or settled"
     return incident_id
-
-
-def _worth(episode: Episode, turnover: Turnover) -> Worth | None:
-    """What the missing payments were worth; of missing attempts a part would have been approved."""
-    is_volume = episode.kind is HealthKind.TRAFFIC_VOLUME_DROP
-    approved = turnover.approved_share if is_volume else 1.0
-    anomaly = episode.anomaly
-    return tickets.worth(
-        anomaly.shortfall * approved, anomaly.shortfall_variance * approved**2, ticket=turnover.ticket
-    )
-
-
-def _impact(depth: float) -> Impact:
-    if depth >= _CRITICAL:
-        return Impact.CRITICAL
-    return Impact.MAJOR if depth >= _MAJOR else Impact.MINOR
-
-
-def _severity(impact: Impact) -> Severity:
-    return Severity.NON_CRITICAL if impact is Impact.MINOR else Severity.CRITICAL

@@ -8,7 +8,7 @@ from domain.catalog.models import Account, Partner
 from domain.incidents.models import HealthKind
 
 if TYPE_CHECKING:
-    from domain.incidents.detected import Episode
+    from domain.incidents.episodes import Episode
 
 RECOVERED = "Payments are back to what is expected."
 

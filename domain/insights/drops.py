@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from domain.catalog.models import Account, Partner
-from domain.incidents.detected import Episode
+from domain.incidents.episodes import Episode
 from domain.incidents.models import HealthKind, Incident, Severity
 from domain.insights import recommendations, wording
 from domain.insights.endings import Rise

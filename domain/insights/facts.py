@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.catalog.models import Account
-from domain.incidents.detected import Episode
+from domain.incidents.episodes import Episode
 from domain.incidents.models import Incident
 from domain.insights import decline_mix, drops, endings, partner_incidents, queries
 from domain.insights.partner_incidents import Traffic

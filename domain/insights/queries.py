@@ -32,7 +32,7 @@ from domain.core import paging
 from domain.core.events import Event
 from domain.core.paging import Page, Slice
 from domain.core.visibility import ACCOUNT_IDS
-from domain.incidents.detected import Episode
+from domain.incidents.episodes import Episode
 from domain.incidents.models import Incident, IncidentAccount, IncidentPartner, Severity
 from domain.insights.models import Insight, InsightKind, InsightNotFound, InsightStatus
 from domain.telemetry.models import Series
