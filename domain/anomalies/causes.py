@@ -41,13 +41,6 @@ def explain_rate(
     return _choose(gain, expected_good - good, total)
 
 
-def explain_volume(*, attempts: FloatArray, expected: FloatArray, total: int = 0) -> Cause:
-    """The cause of a traffic drop; arrays as for `explain_rate`."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gain = _term(attempts, expected) - (attempts - expected)
-    return _choose(gain, expected - attempts, total)
-
-
 def _term(count: FloatArray, expected: FloatArray) -> FloatArray:
     return np.where(count > 0, count * np.log(count / expected), 0.0 * expected)
 

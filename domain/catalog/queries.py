@@ -59,13 +59,6 @@ def visible_dependencies(kind: PrincipalKind) -> ColumnElement[bool]:
     return Dependency.account_id == any_(ACCOUNT_IDS) if kind is PrincipalKind.MERCHANT else false()
 
 
-async def subtree(session: AsyncSession, account_id: UUID) -> Sequence[UUID]:
-    """The account and all accounts below it."""
-    return (
-        await session.scalars(select(AccountTree.account_id).where(AccountTree.ancestor_id == account_id))
-    ).all()
-
-
 async def ancestors(session: AsyncSession, account_ids: Sequence[UUID]) -> dict[UUID, list[UUID]]:
     """Each account's ancestors, itself among them."""
     rows = await session.execute(
@@ -92,10 +85,6 @@ async def accounts_by_external_id(session: AsyncSession, external_ids: Sequence[
 
 async def partner_by_code(session: AsyncSession, code: str) -> Partner | None:
     return await session.scalar(select(Partner).where(Partner.code == code))
-
-
-async def service_by_code(session: AsyncSession, code: str) -> Service | None:
-    return await session.scalar(select(Service).where(Service.code == code))
 
 
 async def services_by_code(session: AsyncSession, codes: Sequence[str]) -> dict[str, Service]:

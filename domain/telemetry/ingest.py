@@ -46,12 +46,6 @@ class Request:
         return hashlib.sha256(self.subject.encode() + b"\0" + part).digest()
 
 
-async def earlier_reply(db: Database, request: Request) -> dict[str, Any] | None:
-    """The reply to the same request before; IdempotencyKeyReused where the body was another."""
-    async with db.read(request.scope) as session:
-        return await _earlier_reply(session, request)
-
-
 async def _earlier_reply(session: AsyncSession, request: Request) -> dict[str, Any] | None:
     batch = await session.scalar(select(IngestBatch).where(IngestBatch.key == request.key))
     if batch is None:

@@ -116,11 +116,6 @@ async def approved_amounts(
     return {key: round(amount) for key, amount in await session.execute(_APPROVED, binds)}
 
 
-async def average_ticket(session: AsyncSession, account: Account, *, at: datetime) -> float | None:
-    """The mean approved amount of the week before `at`, in minor units; see `turnover`."""
-    return (await turnover(session, account, at=at)).ticket
-
-
 def worth(missing: float, variance: float, *, ticket: float | None) -> Worth | None:
     """What `missing` payments (and their variance) were worth; None where no amounts are known."""
     if ticket is None:

@@ -187,8 +187,7 @@ async def test_a_share_that_is_not_given_stays_as_it_is_known(db: Database) -> N
 async def test_a_status_is_left_alone(db: Database) -> None:
     await applied(db, WHOLE)
     async with db.transaction("operator") as session:
-        found = await queries.service_by_code(session, "checkout")
-        assert found is not None
+        [found] = (await queries.services_by_code(session, ["checkout"])).values()
         found.declare(ComponentStatus.MAJOR_OUTAGE, at=NOON + timedelta(hours=1))
 
     await applied(db, replace(WHOLE, services=[replace(WHOLE.services[0], name="Check-out")]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from domain.anomalies import detectors
-from domain.anomalies.causes import explain_rate, explain_volume
+from domain.anomalies.causes import explain_rate
 from domain.anomalies.episodes import Phase, Transition
 from domain.anomalies.state import TUNING, State
 
@@ -131,12 +131,6 @@ def test_a_single_value_that_is_all_the_traffic_is_not_blamed() -> None:
     expected = np.array([900.0, 900])
     cause = explain_rate(attempts=np.array([1000.0, 1000]), good=expected * 0.7, expected_good=expected)
     assert cause.node == 0
-
-
-def test_traffic_lost_by_one_method_is_explained_by_it() -> None:
-    lost = np.array([320.0, 96, 224, 0, 320])
-    cause = explain_volume(attempts=ATTEMPTS - lost, expected=ATTEMPTS)
-    assert cause.node == 4
 
 
 def test_nodes_without_an_expectation_explain_nothing() -> None:

@@ -62,7 +62,7 @@ async def test_the_ticket_is_the_mean_approved_amount_of_the_hours_that_had_amou
     await make.hours(worker_db, amounts, 400_000, 600_000, from_=TEN + 8 * HOUR)
     async with worker_db.read() as session:
         found = await tickets.turnover(session, account, at=TEN + 10 * HOUR)
-        assert await tickets.average_ticket(session, account, at=TEN + 8 * HOUR) is None
+        assert (await tickets.turnover(session, account, at=TEN + 8 * HOUR)).ticket is None
     assert (found.ticket, found.approved_share, found.approved_a_day) == (6_250, 0.8, 1_920)
 
 
@@ -73,7 +73,7 @@ async def test_amounts_of_another_currency_are_not_mixed_in(worker_db: Database)
             series = await make.series(worker_db, account, metric, outcome="approved", currency=currency)
             await make.hours(worker_db, series, value, from_=TEN)
     async with worker_db.read() as session:
-        assert await tickets.average_ticket(session, account, at=TEN + HOUR) == 500
+        assert (await tickets.turnover(session, account, at=TEN + HOUR)).ticket == 500
 
 
 async def test_no_loss_is_claimed_below_nothing() -> None:
