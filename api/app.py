@@ -8,7 +8,7 @@ from starlette.routing import WebSocketRoute
 
 from api.graphql import http as graphql
 from api.graphql.sockets import Sockets
-from api.http import health, ingest, statuspages
+from api.http import health, ingest, statuspages, stripe
 from api.process import Process
 from api.requests import Requests
 from domain.core.settings import Settings
@@ -28,7 +28,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(title="Vitals", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Requests)
     app.add_api_route("/graphql", graphql.endpoint, methods=["GET", "POST"], response_model=None)
-    app.router.routes.append(WebSocketRoute("/graphql", Sockets()))
-    for door in (health, ingest, statuspages):
+    app.router.routes.extend([WebSocketRoute("/graphql", Sockets()), *ingest.routes])
+    for door in (health, statuspages, stripe):
         app.include_router(door.router)
     return app

@@ -11,6 +11,23 @@ _HELP = {
     "vitals_graphql_errors_total": ("counter", "Errors in GraphQL replies, by code."),
     "vitals_sockets": ("gauge", "WebSockets that are open."),
     "vitals_subscriptions": ("gauge", "Subscriptions that are being served."),
+    "vitals_ingest_points_total": ("counter", "Points acknowledged, by format; repeated requests have none."),
+    "vitals_ingest_late_points_total": (
+        "counter",
+        "Points that came more than 5 minutes after their minute.",
+    ),
+    "vitals_ingest_refused_total": ("counter", "Points refused, by format and reason."),
+    "vitals_ingest_requests_total": (
+        "counter",
+        "Requests to take points, by format and what became of them.",
+    ),
+    "vitals_ingest_requests": ("gauge", "Requests with points that are in work."),
+    "vitals_ingest_bytes": ("gauge", "Bytes of their bodies."),
+    "vitals_ingest_queue": ("gauge", "Those of them that wait to be written."),
+    "vitals_stripe_events_total": (
+        "counter",
+        "Events of Stripe's webhooks, by type and by what became of them.",
+    ),
     "vitals_listening": ("gauge", "1 while the database tells this process of new events, 0 while it polls."),
 }
 

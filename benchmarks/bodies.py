@@ -1,10 +1,11 @@
 """One stream of simulated points as request bodies, as OTLP exporters and plain clients write them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby, islice
 
+import msgspec
 from google.protobuf.json_format import MessageToJson
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -26,6 +27,8 @@ _SECOND = 1_000_000_000
 _BOUNDS = (0, 5, 10, 25, 50, 75, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10000)
 
 Timed = tuple[datetime, Point]
+Identity = tuple[str, str, tuple[tuple[str, str], ...]]
+"""A series: its account, metric and labels."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,10 @@ def _points(start: datetime) -> Iterator[Timed]:
     for at, points in stream.simulate(specification.load(), _SEED, start=start):
         for one in points:
             yield at, one
+
+
+def identity(point: Point) -> Identity:
+    return point.account, point.metric, tuple(point.labels.items())
 
 
 def ndjson(points: Sequence[Timed]) -> bytes:
@@ -87,6 +94,36 @@ def otlp_protobuf(points: Sequence[Timed]) -> bytes:
 
 def otlp_json(points: Sequence[Timed]) -> bytes:
     return MessageToJson(otlp(points), indent=None, use_integers_for_enums=True).encode()
+
+
+def columnar(numbers: Mapping[Identity, int]) -> Format:
+    """Columns of JSON, for series that have these numbers within their accounts."""
+    return Format(
+        "columnar", parcels.POINTS, "application/json", lambda points: _columns(points, numbers), _ALL
+    )
+
+
+def _columns(points: Sequence[Timed], numbers: Mapping[Identity, int]) -> bytes:
+    by_account = sorted(points, key=lambda timed: timed[1].account)
+    accounts = []
+    for account, group in groupby(by_account, key=lambda timed: timed[1].account):
+        of_account = list(group)
+        accounts.append(
+            {
+                "account": account,
+                "series": [numbers[identity(one)] for _, one in of_account],
+                "at": [int(at.timestamp()) for at, _ in of_account],
+                "value": [one.value for _, one in of_account],
+                "count": [one.count or 0 for _, one in of_account],
+            }
+        )
+    return msgspec.json.encode({"source": "benchmark", "accounts": accounts})
+
+
+def registration(series: Sequence[Identity]) -> bytes:
+    """The body that asks for the numbers of series."""
+    named = ({"account": a, "metric": m, "labels": dict(labels)} for a, m, labels in series)
+    return msgspec.json.encode({"series": list(named)})
 
 
 def _fill(metric: Metric, points: Sequence[Timed]) -> None:
@@ -129,7 +166,8 @@ def _attribute(key: str, value: str) -> KeyValue:
     return KeyValue(key=key, value=AnyValue(string_value=value))
 
 
-NDJSON = Format("ndjson", parcels.POINTS, "application/x-ndjson", ndjson, b'{"accepted":%d}' % SIZE)
+_ALL = b'{"accepted": %d}' % SIZE
+NDJSON = Format("ndjson", parcels.POINTS, "application/x-ndjson", ndjson, _ALL)
 FORMATS = (
     Format("otlp_protobuf", "/v1/metrics", "application/x-protobuf", otlp_protobuf, b""),
     Format("otlp_json", "/v1/metrics", "application/json", otlp_json, b"{}"),

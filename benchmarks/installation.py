@@ -12,19 +12,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks import usage
 from domain.access import service as access
 from domain.access.models import PrincipalKind
 from domain.access.service import Holder
 from domain.core.db import Database
-from domain.core.settings import APP, Settings
+from domain.core.settings import APP, WORKER, Settings
 from ops import migrate, simulate
 from ops.embedded.postgres import Postgres
 from ops.embedded.processes import Process, spawn, stop_all, wait_until
 from ops.operator import actor
 from ops.simulation import specification
 from ops.up import free_port
-
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,8 @@ class Installation:
 
     url: str
     key: str
+    room: Path
+    settings: Settings
     postgres: Postgres
     api: Process
 
@@ -40,25 +41,43 @@ class Installation:
         """The CPU time that the API and all of Postgres have used so far; 0 where there is no /proc."""
         server = self.postgres.process
         assert server is not None
-        return _cpu_s({self.api.pid, server.pid})
+        return usage.cpu_s({self.api.pid, server.pid})
 
 
 @contextmanager
 def installation() -> Iterator[Installation]:
     """Durable as in production; stopped and deleted at the end. The relay and the workers are not there."""
+    with server() as postgres:
+        settings = asyncio.run(database(postgres, "vitals"))
+        key = asyncio.run(_sender(settings))
+        with _serving(settings) as (url, api):
+            yield Installation(url, key, settings.data, settings, postgres, api)
+
+
+@contextmanager
+def server() -> Iterator[Postgres]:
+    """A Postgres with the settings of `vitals up`, in a temporary directory."""
     with tempfile.TemporaryDirectory(prefix="vitals-bench-") as place:
-        room = Path(place)
-        postgres = Postgres(room, log=room / "postgres.log")
+        postgres = Postgres(Path(place), log=Path(place) / "postgres.log")
         postgres.start()
         try:
-            asyncio.run(postgres.make_database("vitals"))
-            settings = Settings(DATABASE_URL=postgres.url(APP), owner_database_url=postgres.url(), data=room)
-            migrate.upgrade(settings)
-            key = asyncio.run(_sender(settings))
-            with _serving(settings, room) as (url, api):
-                yield Installation(url, key, postgres, api)
+            yield postgres
         finally:
             postgres.stop()
+
+
+async def database(postgres: Postgres, name: str) -> Settings:
+    """A migrated database of that name, and the settings that lead to it."""
+    await postgres.make_database(name)
+    urls = {role: postgres.url(role, name) for role in ("postgres", APP, WORKER)}
+    settings = Settings(
+        DATABASE_URL=urls[APP],
+        worker_database_url=urls[WORKER],
+        owner_database_url=urls["postgres"],
+        data=postgres.log.parent,
+    )
+    await asyncio.to_thread(migrate.upgrade, settings)
+    return settings
 
 
 async def _sender(settings: Settings) -> str:
@@ -75,36 +94,23 @@ async def _sender(settings: Settings) -> str:
 
 
 @contextmanager
-def _serving(settings: Settings, room: Path) -> Iterator[tuple[str, Process]]:
-    port, log = free_port(0), room / "api.log"
+def _serving(settings: Settings) -> Iterator[tuple[str, Process]]:
+    port, log = free_port(0), settings.data / "api.log"
     env = {**os.environ, "DATABASE_URL": settings.database_url, "VITALS_RATE_LIMIT": "off"}
     api = spawn([sys.executable, "-m", "ops", "serve", "--port", str(port)], log=log, env=env)
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: _answers(f"{url}/readyz"), api, log=log, within_s=30)
+        wait_until(lambda: answers(f"{url}/readyz"), api, log=log, within_s=60)
         yield url, api
     finally:
         stop_all([api], ((signal.SIGTERM, 10.0),))
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a GET is answered with success; no proxy is asked that the environment may name."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=1):
             return True
     except OSError:
         return False
-
-
-def _cpu_s(roots: set[int]) -> float:
-    """User and system time of these processes, of their children, and of those children that have ended."""
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            pid, rest = stat.read_text().split(" ", 1)
-        except (FileNotFoundError, ProcessLookupError):  # it has just ended
-            continue
-        fields = rest.rpartition(")")[2].split()
-        if int(pid) in roots or int(fields[1]) in roots:
-            ticks += sum(map(int, fields[11:15] if int(pid) in roots else fields[11:13]))
-    return ticks / _TICKS

@@ -1,4 +1,4 @@
-"""Every table of every slice, for migrations and structural tests."""
+"""Every table of every slice, and where its rows lie once one Postgres is not enough (docs/citus.md)."""
 
 from domain.access import models as _access
 from domain.anomalies import models as _anomalies
@@ -10,11 +10,72 @@ from domain.forecasts import models as _forecasts
 from domain.incidents import models as _incidents
 from domain.insights import models as _insights
 from domain.statuspages import models as _statuspages
+from domain.stripe import models as _stripe
 from domain.telemetry import models as _telemetry
 
 metadata = Base.metadata
 
+DISTRIBUTED = frozenset(
+    {
+        "account_series",
+        "account_watches",
+        "anomalies",
+        "chunks",
+        "dirty_windows",
+        "forecasts",
+        "insights",
+        "jobs",
+        "last_readings",
+        "minutes",
+        "rollups",
+        "series",
+        "shard_days",
+        "watches",
+        "watermarks",
+    }
+)
+"""Spread over the nodes by `account_id`; the rows of one account lie together, of all of these tables."""
+
+REFERENCE = frozenset(
+    {
+        "account_tree",
+        "accounts",
+        "dependencies",
+        "incident_accounts",
+        "incident_partners",
+        "incidents",
+        "partners",
+        "services",
+        "sources",
+    }
+)
+"""Whole on every node: distributed rows, or the policies of these tables, refer to them."""
+
+LOCAL = frozenset(
+    {
+        "api_keys",
+        "audit_log",
+        "events",
+        "idempotency_keys",
+        "incident_services",
+        "incident_updates",
+        "ingest_batches",
+        "ingest_log",
+        "status_snapshots",
+        "stream_consumers",
+        "stream_events",
+        "streams",
+        "stripe_accounts",
+        "stripe_endpoints",
+        "stripe_events",
+    }
+)
+"""On the coordinator alone."""
+
 __all__ = [
+    "DISTRIBUTED",
+    "LOCAL",
+    "REFERENCE",
     "Event",
     "_access",
     "_anomalies",
@@ -24,6 +85,7 @@ __all__ = [
     "_incidents",
     "_insights",
     "_statuspages",
+    "_stripe",
     "_telemetry",
     "metadata",
 ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ops import addresses
+from ops import addresses, secret_keys
 
 _COMMANDS = {
     "up": ("ops.up:up", "Run all of it on this machine until Ctrl-C."),
@@ -18,6 +18,7 @@ _COMMANDS = {
     "doctor": ("ops.doctor:doctor", "Say what is right and wrong with this installation."),
     "keys": ("ops.keys:keys", "Create, list and revoke API keys."),
     "catalog": ("ops.catalog:catalog", "Apply or export accounts, services and partners."),
+    "stripe": ("ops.stripe:stripe", "Webhooks of Stripe's, whose accounts are whose, and what came."),
     "replay": ("ops.replay:replay", "Send a file through the ingest as live traffic would come."),
     "simulate": ("ops.simulate:simulate", "Make payment telemetry with labelled incidents."),
     "prepare": ("ops.up:prepare", ""),
@@ -48,4 +49,6 @@ class LazyGroup(click.Group):
 def main(context: click.Context) -> None:
     """Health of merchant accounts, platform services and network partners."""
     if context.invoked_subcommand != "up":
-        addresses.adopt(Path(os.environ.get("VITALS_DATA") or ".local"))
+        data = Path(os.environ.get("VITALS_DATA") or ".local")
+        secret_keys.adopt(data)
+        addresses.adopt(data)

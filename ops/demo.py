@@ -26,8 +26,8 @@ from domain.catalog.models import Account, Partner
 from domain.core.db import Database
 from domain.core.settings import APP, WORKER, Settings
 from domain.telemetry import fold as folding
-from domain.telemetry import service as telemetry
-from domain.telemetry.models import DirtyHour, IngestLog
+from domain.telemetry import rollups
+from domain.telemetry.models import IngestLog
 from ops import credentials, simulate
 from ops.credentials import Credentials, Holder
 from ops.operator import actor
@@ -179,7 +179,7 @@ async def fold_all(settings: Settings) -> None:
     try:
         while await _left(db):
             at = datetime.now(UTC)
-            if not await folding.fold(db, at) and not await telemetry.roll_up(db, at):
+            if not await folding.fold(db, at) and not await rollups.roll_up(db, at):
                 if time.monotonic() > deadline:
                     raise NotFolded(f"The history was not folded in {_PATIENCE_S:g} s.")
                 await asyncio.sleep(0.1)  # another process has the lock
@@ -188,7 +188,7 @@ async def fold_all(settings: Settings) -> None:
 
 
 async def _left(db: Database) -> int:
-    """Batches and hours that wait."""
+    """Batches and windows that wait."""
     async with db.read() as session:
-        counts = [await session.scalar(select(func.count()).select_from(t)) for t in (IngestLog, DirtyHour)]
-    return sum(count or 0 for count in counts)
+        batches = await session.scalar(select(func.count()).select_from(IngestLog))
+        return (batches or 0) + await rollups.waiting(session, datetime.now(UTC))

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 import click
 
-from ops import addresses
+from ops import addresses, secret_keys
 from ops.embedded.postgres import Postgres
 from ops.embedded.processes import Process, ServerFailed, hold, spawn, stop_all
 from ops.embedded.valkey import Valkey
@@ -47,6 +47,7 @@ class Stack:
         self.supervisor = Supervisor(click.echo)
         self.env = {name: value for name, value in os.environ.items() if value}
         self.env |= {"VITALS_DATA": str(data), "PYTHONUNBUFFERED": "1"}
+        self.env.setdefault(secret_keys.NAME, secret_keys.ensure(data))
 
     def run(self, *, port: int, demo: bool) -> None:
         """Start in order, say `ready`, keep all running; stop in order, whatever happens."""

@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -28,7 +29,7 @@ from domain.catalog.models import (
     PartnerKind,
     Service,
 )
-from domain.core.db import Database
+from domain.core.db import Database, raw
 from domain.core.events import Event
 from domain.core.ids import uuid7
 from domain.incidents.models import (
@@ -45,8 +46,12 @@ from domain.incidents.models import (
     Severity,
 )
 from domain.insights.models import Insight, InsightKind, InsightStatus
+from domain.telemetry import blocks, marks, merging, minutes, points, sketches, steps
+from domain.telemetry.blocks import SHARD
+from domain.telemetry.columns import Columns
 from domain.telemetry.derived import DERIVED
-from domain.telemetry.models import Hour, Series
+from domain.telemetry.merging import Rows
+from domain.telemetry.models import DirtyWindow, Rollup, Series, Source
 from domain.telemetry.series import fingerprint
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -233,7 +238,9 @@ async def series(
     row = Series(
         id=uuid7(),
         account_id=account.id,
+        number=next(_number) if measured else None,
         metric=metric,
+        kind=points.metric(metric).kind,
         labels=labels,
         is_measured=measured,
         fingerprint=fingerprint(metric, tuple(sorted(labels.items())), measured=measured),
@@ -245,12 +252,65 @@ async def series(
 
 async def hours(place: Place, series: Series, *values: float, from_: datetime) -> None:
     """What the series came to in each hour from `from_` on, rolled up."""
-    keys = {"account_id": series.account_id, "series_id": series.id, "count": 0}
-    rows = [
-        {**keys, "at": from_ + timedelta(hours=index), "value": value} for index, value in enumerate(values)
-    ]
+    for index, value in enumerate(values):
+        await hour(place, series, value, at=from_ + timedelta(hours=index))
+
+
+async def hour(place: Place, series: Series, value: float, *, at: datetime) -> None:
+    """What the series came to in that hour, rolled up, whatever it was before."""
+    number = series.number or 0
+    shard = number // SHARD
     async with _open(place) as session:
-        await session.execute(insert(Hour), rows)
+        row = await session.get(Rollup, (series.account_id, steps.HOUR, shard, at))
+        before = blocks.decode([row.cells], [shard]) if row else blocks.none()
+        count = 0 if series.kind is points.Kind.AMOUNT else int(value)
+        cells = merging.merge(merging.concat(merging.replacing(before), _cell(number, value, max(count, 1))))
+        row = row or Rollup(account_id=series.account_id, step=steps.HOUR, shard=shard, at=at)
+        row.cells = blocks.encode(cells)[0]
+        session.add(row)
+        account = await session.get_one(Account, series.account_id)
+        day = steps.midnight(at, steps.zone(account.time_zone))
+        await session.merge(DirtyWindow(account_id=account.id, step=steps.DAY, at=day))
+
+
+def _cell(number: int, value: float, count: int) -> Rows:
+    zero = np.zeros(1, np.int64)
+    return Rows(
+        zero, np.array([number], np.int32), np.array([value]), zero + count, zero == 0, sketches.none(1)
+    )
+
+
+async def source(place: Place, name: str = "test") -> Source:
+    """A sender's source."""
+    row = Source(id=uuid7(), scope="operator", name=f"{name} {next(_number)}", created_at=NOON)
+    await _add(place, row)
+    return row
+
+
+async def minute_by_minute(place: Place, series: Series, *values: float, from_: datetime) -> None:
+    """What one source said of the series in each minute from `from_` on, of which nothing is rolled up."""
+    number = (await source(place)).number
+    n, begin = len(values), int(from_.timestamp())
+    same = np.zeros(n, np.int32)
+    columns = Columns(
+        accounts=(series.account_id,),
+        sources=(number,),
+        account=same,
+        source=same,
+        number=same + (series.number or 0),
+        at=begin + 60 * np.arange(n),
+        value=np.array(values, float),
+        count=same.astype(np.int64),
+        mode=same.astype(np.uint8),
+        start=same.astype(np.int64),
+        time=same.astype(np.int64),
+        sketches=sketches.none(n),
+    )
+    async with _open(place) as session:
+        connection = await raw(session)
+        await marks.touch_days(connection, columns)
+        await minutes.write(connection, columns)
+        await marks.soil(connection, columns)
 
 
 async def watch(place: Place, account: Account, *, until: datetime) -> AccountWatch:

@@ -16,7 +16,7 @@ from kombu.entity import Exchange, Queue
 from domain.core.settings import Settings
 
 INGEST, LIVE, SLOW = "ingest", "live", "slow"
-SLICES = ("telemetry", "anomalies", "forecasts", "incidents", "statuspages", "insights")
+SLICES = ("telemetry", "anomalies", "forecasts", "incidents", "statuspages", "insights", "stripe")
 SOFT_LIMIT_S, HARD_LIMIT_S = 50, 60
 _REDELIVERED_AFTER_S = 80  # Redis only; just above the longest task
 
@@ -58,6 +58,7 @@ def make_app(settings: Settings) -> Celery:
                 "telemetry.fold": {"queue": INGEST},
                 "forecasts.*": {"queue": SLOW},
                 "insights.*": {"queue": SLOW},
+                "stripe.*": {"queue": SLOW},
             },
         ),
         task_serializer="json",
@@ -90,11 +91,15 @@ BEAT: dict[str, dict[str, Any]] = {
     "apply pages": _every(15, "statuspages.apply"),
     "write insights": _every(120, "insights.write"),
     "expire insights": _every(3600, "insights.expire"),
+    "resolve stripe events": _every(15, "stripe.resolve"),
+    "take mapped stripe events": _every(30, "stripe.take_mapped"),
+    "forget stripe events": _every(3600, "stripe.forget"),
     "roll up": _every(30, "telemetry.roll_up"),
     "fit": _every(30, "forecasts.fit"),
     "plan": _every(600, "forecasts.plan"),
     "make partitions": _every(3600, "telemetry.make_partitions"),
-    "drop partitions": {"task": "telemetry.drop_partitions", "schedule": crontab(hour="3", minute="20")},
+    "pack": _every(300, "telemetry.pack"),
+    "drop what is old": {"task": "telemetry.drop_old", "schedule": crontab(hour="3", minute="20")},
 }
 
 app = make_app(Settings.load())

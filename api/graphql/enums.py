@@ -17,8 +17,9 @@ from domain.incidents.models import (
     Severity,
 )
 from domain.insights.models import DismissalReason, InsightKind, InsightStatus
+from domain.telemetry.aggregations import Aggregation
 from domain.telemetry.points import Kind as MetricKind
-from domain.telemetry.queries import Resolution as SeriesResolution
+from domain.telemetry.windows import Resolution as SeriesResolution
 
 for enum, name, description in (
     (
@@ -33,9 +34,22 @@ for enum, name, description in (
         MetricKind,
         "MetricKind",
         "COUNT: events in an interval. RATE: good over all, 0..1, from two counts. AMOUNT: money in an"
-        " interval. DISTRIBUTION: observations, read as their mean. GAUGE: a level at an instant.",
+        " interval. DISTRIBUTION: observations, read as their mean or as percentiles. GAUGE: a level at an"
+        " instant.",
     ),
-    (SeriesResolution, "Resolution", "Length of an interval."),
+    (
+        Aggregation,
+        None,
+        "What the values of an interval come to. SUM: of counts and amounts. RATE: the summed counts divided,"
+        " never an average of rates. MEAN: over observations, or else over minutes. MIN, MAX and LAST: of the"
+        " minutes of a level. P50 to P99: percentiles of the observations whose distribution is known, merged"
+        " exactly and told within 2.2 %.",
+    ),
+    (
+        SeriesResolution,
+        "Resolution",
+        "Length of an interval. DAY: from midnight to midnight in the account's time zone.",
+    ),
     (Direction, "AnomalyDirection", "UP or DOWN may be good or bad; MISSING: no data where some was due."),
     (
         JobStatus,

@@ -1,6 +1,5 @@
 """The loaders of one operation: what many objects of a result ask for is read in one statement."""
 
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from uuid import UUID
@@ -10,7 +9,8 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from strawberry.dataloader import DataLoader
 
 from api.graphql import lists
-from api.graphql.batching import Ask, Batches
+from api.graphql.batching import Ask
+from api.graphql.series_loaders import SeriesLoaders
 from domain.access.models import PrincipalKind
 from domain.anomalies import queries as anomalies
 from domain.anomalies.models import Anomaly, Watch
@@ -28,19 +28,9 @@ from domain.insights.models import Insight
 from domain.telemetry import queries as telemetry
 from domain.telemetry import tickets
 from domain.telemetry.models import Series, Watermark
-from domain.telemetry.queries import SeriesData, Window
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What one series came to over a window; equal for the same series and window."""
-
-    series_id: UUID
-    window: Window
-    series: Series = field(compare=False)
-
-
-class Loaders(Batches):
+class Loaders(SeriesLoaders):
     """Each is made at its first use, and remembers what it loaded for as long as the operation lasts."""
 
     @cached_property
@@ -227,18 +217,3 @@ class Loaders(Batches):
         """What each job computed, once it has."""
         made = (Forecast.series_id == Job.series_id) & (Forecast.trained_until == Job.trained_until)
         return self._one_each(select(Job.id, Forecast).join(Forecast, made), Job.id, forecasts.visible)
-
-    @cached_property
-    def data(self) -> DataLoader[Reading, SeriesData]:
-        """Points, in a fixed number of statements for all series that share a window."""
-
-        async def load(readings: list[Reading]) -> list[SeriesData]:
-            found: dict[Reading, SeriesData] = {}
-            for window in {reading.window: reading for reading in readings}:
-                alike = [reading for reading in readings if reading.window == window]
-                async with self._context.read() as session:
-                    data = await telemetry.read(session, [reading.series for reading in alike], window)
-                found.update(zip(alike, data, strict=True))
-            return [found[reading] for reading in readings]
-
-        return DataLoader(load_fn=load)

@@ -1,11 +1,10 @@
 """Series, what they came to, and how current they are, as they are published."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
+import msgspec
 import strawberry
 
 from api.graphql import filters, lists
@@ -13,10 +12,19 @@ from api.graphql.access import Access
 from api.graphql.batching import Ask
 from api.graphql.catalog import AccountType
 from api.graphql.context import Info
-from api.graphql.loaders import Reading
+from api.graphql.figures import (
+    Figures,
+    Part,
+    Point,
+    SeriesColumns,
+    SeriesGroupType,
+    SeriesSummary,
+    numbers,
+)
 from api.graphql.node import NodeType, rows
 from api.graphql.paging import Connection, page_of
-from api.graphql.scalars import SafeInt
+from api.graphql.series_loaders import Split
+from api.graphql.windows import MOST_POINTS, SeriesWindow, readings, wanted
 from domain.anomalies.episodes import Phase
 from domain.anomalies.models import Anomaly
 from domain.catalog.models import Account
@@ -24,9 +32,10 @@ from domain.core.errors import InvalidInput
 from domain.core.paging import Page, Slice
 from domain.forecasts.models import Forecast
 from domain.telemetry import points
+from domain.telemetry.aggregations import OF_KIND, Aggregation
+from domain.telemetry.grouping import MOST_TOP
 from domain.telemetry.models import Series
 from domain.telemetry.points import Kind, Metric
-from domain.telemetry.queries import Resolution, SeriesData, Window
 
 if TYPE_CHECKING:
     from api.graphql.anomalies import AnomalyType
@@ -35,7 +44,6 @@ if TYPE_CHECKING:
 LazyForecast = Annotated["ForecastType", strawberry.lazy("api.graphql.forecasts")]
 LazyAnomaly = Annotated["AnomalyType", strawberry.lazy("api.graphql.anomalies")]
 
-MOST_POINTS, MOST_VALUES, FITTING = 5_000, 100_000, 1_000
 LATE_AFTER, MISSING_AFTER = timedelta(minutes=5), timedelta(hours=1)
 
 
@@ -59,62 +67,18 @@ class MetricType:
 
     name: str = strawberry.field(description="Such as `payments.count` or `authorization_rate`. An open set.")
     kind: Kind
+
+    @strawberry.field(description="What `aggregation` null means.")
+    def default_aggregation(root: strawberry.Parent[Metric]) -> Aggregation:
+        return OF_KIND[root.kind][0]
+
+    @strawberry.field(description="What its series can be asked for.")
+    def aggregations(root: strawberry.Parent[Metric]) -> list[Aggregation]:
+        return list(OF_KIND[root.kind])
+
     unit: str = strawberry.field(
         description="UCUM as OpenTelemetry uses it: `1` for rates, `ms`, `{payment}`; amounts are `minor`,"
         " in the account's currency; empty where nothing is known of it."
-    )
-
-
-@strawberry.input(description="Which points. One variable serves every field of a chart.")
-class SeriesWindow:
-    range: filters.TimeRange = strawberry.field(
-        default_factory=lambda: filters.TimeRange(last=timedelta(days=1))
-    )
-    resolution: Resolution | None = strawberry.field(
-        default=None, description="Null: the finest that gives at most 1,000 points, or else hours."
-    )
-
-    def window(self, now: datetime, *, most: int) -> Window:
-        """InvalidInput where it holds more than `most` intervals."""
-        start, until = self.range.bounds(now)
-        resolution = self.resolution or _finest(until - start)
-        window = Window(start, until, resolution)
-        if (until - start) / resolution.step > most + 1:
-            raise InvalidInput(
-                f"The window holds more than {most} intervals: take a coarser resolution.",
-                path=("window",),
-            )
-        return window
-
-
-def _finest(length: timedelta) -> Resolution:
-    by_step = sorted(Resolution, key=lambda one: one.step)
-    return next((one for one in by_step if length / one.step <= FITTING), by_step[-1])
-
-
-@strawberry.type(
-    description="What a series came to in the interval that begins `at`. `sampleSize` is the number of"
-    " events behind a value: a rate of 3 payments is not a rate."
-)
-class Point:
-    at: datetime
-    value: float
-    sample_size: SafeInt
-
-
-@strawberry.type(
-    description="Arrays over one regular grid: index i is the interval that begins at start + i * step."
-)
-class SeriesColumns:
-    start: datetime
-    step: timedelta
-    resolution: Resolution
-    values: list[float | None] = strawberry.field(description="Null where an interval has no data.")
-    sample_sizes: list[SafeInt] = strawberry.field(
-        description="Events behind each value; 0 where there is none."
-    )
-    previous: list[float | None] = strawberry.field(
-        description="`values` as they were `compareTo` before, index by index; empty without it."
     )
 
 
@@ -153,7 +117,7 @@ class SeriesType(NodeType):
 
     @strawberry.field(graphql_type=MetricType)
     def metric(root: strawberry.Parent[Series]) -> Metric:
-        return points.metric(root.metric)
+        return msgspec.structs.replace(points.metric(root.metric), kind=root.kind)
 
     @strawberry.field(description="The fixed labels, by key; empty for the total.")
     def labels(root: strawberry.Parent[Series]) -> list[Label]:
@@ -174,18 +138,19 @@ class SeriesType(NodeType):
     async def points(
         root: strawberry.Parent[Series], info: Info, window: SeriesWindow | None = None
     ) -> list[Point] | None:
-        asked = (window or SeriesWindow()).window(info.context.now, most=MOST_POINTS)
-        data = await info.context.loaders.data.load(Reading(root.id, asked, root))
+        asked = await wanted(info, root, window, most=MOST_POINTS)
+        line = await info.context.loaders.lines.load(root)
+        data = await info.context.loaders.data.load(readings(line, asked, window, None)[0])
         sizes = data.sample_sizes.tolist()
         return [
-            Point(at=data.start + index * data.step, value=value, sample_size=sizes[index])
-            for index, value in enumerate(_numbers(data))
+            Point(at=asked.at(index), value=value, sample_size=sizes[index])
+            for index, value in enumerate(numbers(data))
             if value is not None
         ]
 
     @strawberry.field(
         description="The same points as arrays, a third of the size: at most 100,000 values. `compareTo`"
-        " adds the series as it was that long before: whole intervals."
+        " adds the series as it was that long before: whole intervals, days by the calendar."
     )
     async def columns(
         root: strawberry.Parent[Series],
@@ -193,20 +158,40 @@ class SeriesType(NodeType):
         window: SeriesWindow | None = None,
         compare_to: timedelta | None = None,
     ) -> SeriesColumns | None:
-        asked = (window or SeriesWindow()).window(info.context.now, most=MOST_VALUES)
-        data = await info.context.loaders.data.load(Reading(root.id, asked, root))
-        before = None
-        if compare_to is not None:
-            earlier = Reading(root.id, _earlier(asked, compare_to), root)
-            before = await info.context.loaders.data.load(earlier)
-        return SeriesColumns(
-            start=data.start,
-            step=data.step,
-            resolution=asked.resolution,
-            values=_numbers(data),
-            sample_sizes=data.sample_sizes.tolist(),
-            previous=_numbers(before) if before else [],
-        )
+        return await (await _figures(root, info, window, compare_to)).columns(info)
+
+    @strawberry.field(
+        description="All the intervals of the window as one number, beside what it was `compareTo` before."
+    )
+    async def summary(
+        root: strawberry.Parent[Series],
+        info: Info,
+        window: SeriesWindow | None = None,
+        compare_to: timedelta | None = None,
+    ) -> SeriesSummary | None:
+        return await (await _figures(root, info, window, compare_to)).summary(info)
+
+    @strawberry.field(
+        graphql_type=list[SeriesGroupType] | None,
+        description="Split by the label `by`: the `top` (1 to 20) largest values by sum or sample, largest"
+        " first, then one group of all others. Together they are this series; where it is ingested, they are"
+        " all series of its metric that fix at least its labels.",
+    )
+    async def breakdown(
+        root: strawberry.Parent[Series],
+        info: Info,
+        by: str,
+        top: int = 5,
+        window: SeriesWindow | None = None,
+        compare_to: timedelta | None = None,
+    ) -> list[Part]:
+        if not 1 <= top <= MOST_TOP:
+            raise InvalidInput(f"`top` must be from 1 to {MOST_TOP}.", path=("top",))
+        asked = await wanted(info, root, window, compare_to=compare_to)
+        split = Split(root.id, by, top, asked, series=root)
+        groups = await info.context.loaders.groups.load(split)
+        figures = [Figures(*readings(group.line, asked, window, compare_to)) for group in groups]
+        return [Part(root, by, *pair) for pair in zip(groups, figures, strict=True)]
 
     @strawberry.field(
         graphql_type=LazyForecast | None,
@@ -247,21 +232,12 @@ def _state(lag: timedelta | None) -> FreshnessState:
     return FreshnessState.LATE if lag > LATE_AFTER else FreshnessState.FRESH
 
 
-def _numbers(data: SeriesData) -> list[float | None]:
-    """Values with None for no data: JSON has no NaN."""
-    values: list[float | None] = data.values.tolist()
-    for index in np.flatnonzero(np.isnan(data.values)):
-        values[index] = None
-    return values
-
-
-def _earlier(window: Window, by: timedelta) -> Window:
-    if by <= timedelta() or by % window.resolution.step:
-        raise InvalidInput("`compareTo` must be a whole number of intervals.", path=("compareTo",))
-    try:
-        return replace(window, from_=window.from_ - by, until=window.until - by)
-    except OverflowError as error:
-        raise InvalidInput("`compareTo` reaches back too far.", path=("compareTo",)) from error
+async def _figures(
+    series: Series, info: Info, window: SeriesWindow | None, compare_to: timedelta | None
+) -> Figures:
+    asked = await wanted(info, series, window, compare_to=compare_to)
+    line = await info.context.loaders.lines.load(series)
+    return Figures(*readings(line, asked, window, compare_to))
 
 
 @strawberry.type

@@ -1,10 +1,13 @@
 """Request bodies: read up to a limit, also once unpacked, so that no request can fill the memory."""
 
+import asyncio
 import zlib
+from collections.abc import Callable
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 MOST_BYTES = 8 * 1024 * 1024
+_MOST_S = 30.0
 
 
 class BodyRefused(Exception):
@@ -15,21 +18,49 @@ class BodyRefused(Exception):
         self.status = status
 
 
-async def read(request: Request) -> bytes:
-    """The body, unpacked where it is gzipped; BodyRefused beyond MOST_BYTES before or after."""
+def _unlimited(_: int) -> None:
+    """Whoever counts nothing has room for all."""
+
+
+async def read(request: Request, *, hold: Callable[[int], None] = _unlimited) -> bytes:
+    """The body, unpacked where it is gzipped; BodyRefused beyond MOST_BYTES before or after.
+
+    `hold` is told of bytes before they are held, and raises where there is no room for them.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity", "gzip"):
+        raise BodyRefused(415, f"Content-Encoding {encoding[:40]!r} is not understood: send gzip or none.")
+    try:
+        async with asyncio.timeout(_MOST_S):
+            body = await _received(request, hold)
+    except TimeoutError:
+        raise BodyRefused(408, f"The body did not arrive within {_MOST_S:.0f} s.") from None
+    except ClientDisconnect:
+        raise BodyRefused(400, "The body ended too early.") from None
+    if encoding != "gzip":
+        return body
+    # Inflating holds no lock: meanwhile others are served.
+    content = await asyncio.get_running_loop().run_in_executor(None, _unpacked, body)
+    hold(len(content))
+    return content
+
+
+async def _received(request: Request, hold: Callable[[int], None]) -> bytes:
+    told = request.headers.get("content-length", "")
+    held = int(told) if told.isdecimal() else 0
+    if held > MOST_BYTES:
+        raise _too_large()
+    hold(held)
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > MOST_BYTES:
             raise _too_large()
+        if size > held:
+            hold(size - held)
+            held = size
         parts.append(part)
-    body = b"".join(parts)
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding == "gzip":
-        return _unpacked(body)
-    if encoding not in ("", "identity"):
-        raise BodyRefused(415, f"Content-Encoding {encoding[:40]!r} is not understood: send gzip or none.")
-    return body
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _unpacked(body: bytes) -> bytes:

@@ -34,5 +34,5 @@ async def readyz(request: Request) -> JSONResponse:
 @router.get("/metrics")
 async def metrics(request: Request) -> PlainTextResponse:
     process: Process = request.app.state.process
-    process.metrics.set("vitals_listening", float(process.wakes.is_listening))
+    process.measure()
     return PlainTextResponse(process.metrics.text(), media_type="text/plain; version=0.0.4")

@@ -10,7 +10,7 @@ from domain.anomalies.causes import explain_rate
 from domain.anomalies.models import Anomaly
 from domain.telemetry import queries as telemetry
 from domain.telemetry.models import Series
-from domain.telemetry.queries import Resolution, Window
+from domain.telemetry.windows import Resolution, Window
 
 
 async def attribute(

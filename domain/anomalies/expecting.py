@@ -20,7 +20,7 @@ from domain.forecasts.models import Forecast
 from domain.telemetry import queries as telemetry
 from domain.telemetry.derived import ATTEMPTED
 from domain.telemetry.models import Series
-from domain.telemetry.queries import Resolution, Window
+from domain.telemetry.windows import Resolution, Window
 
 HISTORY_DAYS = 56
 FITTED_BEFORE = timedelta(hours=1)

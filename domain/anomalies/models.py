@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, LargeBinary
+from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, LargeBinary
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -33,9 +33,10 @@ class Watch(Base):
     """The present phase of one watched series."""
 
     __tablename__ = "watches"
+    __table_args__ = (ForeignKeyConstraint(["account_id", "series_id"], ["series.account_id", "series.id"]),)
 
     account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
-    series_id: Mapped[UUID] = mapped_column(ForeignKey("series.id"), primary_key=True)
+    series_id: Mapped[UUID] = mapped_column(primary_key=True)
     phase: Mapped[Phase]
     since: Mapped[datetime]
     remark: Mapped[str | None]
@@ -49,11 +50,16 @@ class Anomaly(Base):
     """
 
     __tablename__ = "anomalies"
-    __table_args__ = (Index(None, "account_id", "series_id", "started_at"),)
+    __table_args__ = (
+        ForeignKeyConstraint(["account_id", "series_id"], ["series.account_id", "series.id"]),
+        Index(None, "account_id", "series_id", "started_at"),
+    )
+    # The account is in the key so that rows lie by it (docs/citus.md); the id alone tells them apart.
+    __mapper_args__ = {"primary_key": ["id"]}
 
     id: Mapped[Key]
-    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"))
-    series_id: Mapped[UUID] = mapped_column(ForeignKey("series.id"))
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    series_id: Mapped[UUID]
     incident_id: Mapped[UUID | None] = mapped_column(index=True)
     phase: Mapped[Phase]
     direction: Mapped[Direction]

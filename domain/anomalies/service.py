@@ -29,7 +29,8 @@ from domain.core.failures import Failures
 from domain.forecasts import service as forecasts
 from domain.telemetry import queries as telemetry
 from domain.telemetry.models import Series, Watermark
-from domain.telemetry.queries import Counts, Resolution, Window
+from domain.telemetry.queries import Counts
+from domain.telemetry.windows import Resolution, Window
 
 LONGEST = timedelta(hours=6)
 """The most that one transaction judges."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 OWNER, APP, WORKER, BACKUP = "vitals_owner", "vitals_app", "vitals_worker", "vitals_backup"
@@ -24,6 +24,27 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, validation_alias="PORT")
     data: Path = Path(".local")
     rate_limit: Literal["on", "off"] = "on"
+    secret_keys: SecretStr = SecretStr("")
+    """Keys that seal secrets at rest, with commas between: the first seals, all of them open."""
+    stripe_secrets: SecretStr = SecretStr("")
+    """Signing secrets of the platform's webhook, with commas between."""
+    stripe_api_key: SecretStr = SecretStr("")
+    stripe_host: str = "https://api.stripe.com"
+    stripe_version: str = "2025-09-30.clover"
+    most_series: int = Field(default=100_000, ge=1)
+    """Measured series that an account may have."""
+    most_sources: int = Field(default=10_000, ge=1)
+    """Sources that the senders of one scope may have."""
+    ingest_waiting: int = Field(default=64 * 1024 * 1024, ge=1)
+    """Bytes of bodies that one API process has in work at once."""
+    ingest_most_lag: int = Field(default=3_600, ge=1)
+    """Seconds that an acknowledged point may wait to be folded before no more are taken."""
+
+    keep_minutes: int = Field(default=90, ge=1)
+    """Days that each minute is kept; points may be as old."""
+    keep_five_minutes: int = Field(default=400, ge=1)
+    keep_hours: int = Field(default=1_200, ge=1)
+    keep_days: int = Field(default=3_650, ge=1)
 
     def model_post_init(self, context: Any) -> None:
         """A URL that is not given is the app's: the connection then takes the other role by SET ROLE."""

@@ -1,13 +1,16 @@
 """Finds forecasts, the jobs that compute them, what to forecast and from what; who sees them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import groupby
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from sqlalchemy import ColumnElement, Uuid, any_, exists, false, literal, select, text, true
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Text, Uuid, any_, cast, exists, false, literal, select, text, true
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,9 +20,10 @@ from domain.core.visibility import ACCOUNT_IDS
 from domain.forecasts.bands import History
 from domain.forecasts.models import Forecast, Job, JobStatus
 from domain.telemetry import queries as telemetry
+from domain.telemetry import reading, steps
 from domain.telemetry.derived import ATTEMPTED, DERIVED, WATCHED_LABELS
 from domain.telemetry.models import Series
-from domain.telemetry.queries import Resolution, Window
+from domain.telemetry.windows import Resolution, Window
 
 HISTORY = timedelta(days=56)
 """What a forecast is learnt from."""
@@ -28,7 +32,7 @@ PLANNER = "planner"
 WHOLE_DAYS = 7
 _LOOKED_AT_DAYS = 28
 MOST_SLICES = 50
-_RANKED_OVER = timedelta(days=7)
+_RANKED_DAYS = 7
 
 
 def visible(kind: PrincipalKind) -> ColumnElement[bool]:
@@ -106,29 +110,6 @@ async def history(session: AsyncSession, job: Job) -> History:
     )
 
 
-# Both look only at one series at a time: the hours' key leads with account and series.
-_DAYS = text(
-    """
-    SELECT day.number FROM unnest(CAST(:starts AS timestamptz[]), CAST(:ends AS timestamptz[]))
-      WITH ORDINALITY AS day (start, "end", number)
-    WHERE EXISTS (SELECT FROM series s JOIN hours h ON h.account_id = s.account_id AND h.series_id = s.id
-      AND h.at >= day.start AND h.at < day."end"
-      WHERE s.account_id = :account AND s.metric = :metric AND s.is_measured)
-    ORDER BY 1
-    """
-)
-_LARGEST = text(
-    """
-    SELECT s.account_id, label.key, label.value
-    FROM series s JOIN hours h ON h.account_id = s.account_id AND h.series_id = s.id
-    CROSS JOIN LATERAL jsonb_each_text(s.labels) AS label
-    WHERE s.is_measured AND s.metric = :metric AND label.key = ANY(:labels)
-      AND s.labels->>'outcome' = ANY(:outcomes) AND h.at >= :start AND h.at < :until
-    GROUP BY 1, 2, 3 ORDER BY sum(h.value) DESC, 1, 2, 3 LIMIT :limit
-    """
-)
-
-
 async def has_whole_days(session: AsyncSession, account: Account, before: datetime) -> bool:
     """Whether payments were counted on WHOLE_DAYS local days before the one that `before` falls into.
 
@@ -137,19 +118,24 @@ async def has_whole_days(session: AsyncSession, account: Account, before: dateti
     zone = ZoneInfo(account.time_zone)
     day = before.astimezone(zone).date() + timedelta(days=1)
     midnights = [_midnight(day - timedelta(days=ago), zone) for ago in range(_LOOKED_AT_DAYS, -1, -1)]
-    known = await _known(session, account, midnights[:-1], midnights[1:])
+    known = await _known(session, account, midnights)
     if len(known) != WHOLE_DAYS:
         return len(known) > WHOLE_DAYS
     first = midnights[known[0]]
-    return bool(await _known(session, account, [first], [first + timedelta(hours=1)]))
+    return bool(await _known(session, account, [first, first + timedelta(hours=1)]))
 
 
-async def _known(
-    session: AsyncSession, account: Account, starts: Sequence[datetime], ends: Sequence[datetime]
-) -> list[int]:
-    """Which of these spans have payments: their indices."""
-    binds = {"account": account.id, "metric": ATTEMPTED.source, "starts": starts, "ends": ends}
-    return [number - 1 for number in (await session.scalars(_DAYS, binds)).all()]
+async def _known(session: AsyncSession, account: Account, edges: Sequence[datetime]) -> list[int]:
+    """Which of the spans between these times have payments: their indices."""
+    numbers = select(Series.number).where(
+        Series.account_id == account.id, Series.metric == ATTEMPTED.source, Series.is_measured
+    )
+    members = [(account.id, number) for number in await session.scalars(numbers) if number is not None]
+    if not members:
+        return []
+    at = np.array([int(edge.timestamp()) for edge in edges])
+    grid = await reading.read(session, members, at, step=steps.HOUR)
+    return [int(span) for span in np.flatnonzero((grid.count > 0).any(axis=0))]
 
 
 def _midnight(day: date, zone: ZoneInfo) -> datetime:
@@ -158,20 +144,42 @@ def _midnight(day: date, zone: ZoneInfo) -> datetime:
 
 async def worth_forecasting(session: AsyncSession, account: Account, before: datetime) -> list[Series]:
     """The account's totals, and its series among the largest slices of the platform in the week before."""
-    rows = await session.execute(
-        _LARGEST,
-        {
-            "metric": ATTEMPTED.source,
-            "labels": list(WATCHED_LABELS),
-            "outcomes": sorted(ATTEMPTED.total),
-            "start": before - _RANKED_OVER,
-            "until": before,
-            "limit": MOST_SLICES,
-        },
-    )
+    largest = (await _slices(session, before)).most_common(MOST_SLICES)
     chosen: list[dict[str, str]] = [{}]
-    chosen += [{key: value} for account_id, key, value in rows if account_id == account.id]
+    chosen += [{key: value} for (account_id, key, value), _ in largest if account_id == account.id]
     return [one for one in await telemetry.watched(session, account.id) if one.labels in chosen]
+
+
+async def _slices(session: AsyncSession, before: datetime) -> Counter[tuple[UUID, str, str]]:
+    """The attempts of every account for each value of a watched label, in the last whole local days."""
+    rows = await session.execute(
+        select(Series.account_id, Series.number, Series.labels, Account.time_zone)
+        .join(Account, Account.id == Series.account_id)
+        .where(
+            Series.metric == ATTEMPTED.source,
+            Series.is_measured,
+            Series.labels["outcome"].astext.in_(ATTEMPTED.total),
+            Series.labels.has_any(cast(WATCHED_LABELS, ARRAY(Text))),
+        )
+        .order_by(Account.time_zone, Series.account_id, Series.number)
+    )
+    found: Counter[tuple[UUID, str, str]] = Counter()
+    for name, group in groupby(rows, key=lambda row: row.time_zone):
+        of_zone = list(group)
+        members = [(row.account_id, row.number) for row in of_zone]
+        grid = await reading.read(session, members, _week(before, steps.zone(name)), step=steps.DAY)
+        for row, value in zip(of_zone, grid.value.sum(axis=1).tolist(), strict=True):
+            for key in WATCHED_LABELS:
+                if key in row.labels and value:
+                    found[row.account_id, key, row.labels[key]] += value
+    return found
+
+
+def _week(before: datetime, zone: ZoneInfo) -> NDArray[np.int64]:
+    """The local midnights of the last RANKED_DAYS whole days, and the one that ends them."""
+    day = before.astimezone(zone).date()
+    midnights = [_midnight(day - timedelta(days=ago), zone) for ago in range(_RANKED_DAYS, -1, -1)]
+    return np.array([int(at.timestamp()) for at in midnights])
 
 
 @dataclass(frozen=True)

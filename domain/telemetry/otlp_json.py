@@ -1,103 +1,208 @@
-"""OTLP/JSON metrics requests, as structs that answer like the protobuf messages: one walk reads both.
+"""OTLP metrics requests in JSON, in columns: attributes that were seen before are not read again."""
 
-Names are lowerCamelCase, 64-bit integers are text or numbers, unknown fields are ignored and null
-is absent. Only what is read has a field.
-"""
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
-from typing import Annotated, Any, ClassVar
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from msgspec import Meta, Struct
-from msgspec.json import Decoder
+from domain.telemetry import otlp_messages, otlp_plain, otlp_streams, wire_points
+from domain.telemetry.interning import MISSING
+from domain.telemetry.otlp_attributes import Refused
+from domain.telemetry.otlp_messages import DataPoint, KeyValue
+from domain.telemetry.otlp_rows import Sent, require_few
+from domain.telemetry.otlp_streams import HISTOGRAM, SUM, Header, Owner, Streams
+from domain.telemetry.points import MalformedRequest
+from domain.telemetry.slots import Slots
+from domain.telemetry.wire_buckets import EXPLICIT, MAX_COUNTS, Buckets
+from domain.telemetry.wire_points import ODD, PLAIN
 
-Signed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Unsigned = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_MAX_STREAMS = 1 << 16
+_MAX_BYTES = 1 << 26  # of what is remembered
+_MAX_SUMMED = 2**40  # so that the counts of a histogram can be summed in 64 bits
 
-
-class Message(Struct, rename="camel"):
-    """What all messages share; `groups` are the fields of which at most one is set."""
-
-    groups: ClassVar[dict[str, tuple[str, ...]]] = {}
-
-    def WhichOneof(self, group: str) -> str | None:
-        """The set field of a group, as the generated classes answer."""
-        return next((name for name in self.groups[group] if getattr(self, name) is not None), None)
-
-
-class AnyValue(Message):
-    groups = {
-        "value": (
-            "string_value",
-            "bool_value",
-            "int_value",
-            "double_value",
-            "array_value",
-            "kvlist_value",
-            "bytes_value",
-        )
-    }
-    string_value: str | None = None
-    bool_value: bool | None = None
-    int_value: Signed | None = None
-    double_value: float | None = None
-    array_value: Any = None
-    kvlist_value: Any = None
-    bytes_value: Any = None
+Points = Sequence[DataPoint]
 
 
-class KeyValue(Message):
-    key: str | None = None
-    value: AnyValue | None = None
+class Reader:
+    """Reads bodies, one at a time, and remembers the streams and slots of what it has read.
+
+    What it remembers is bounded: with too much of it it begins anew.
+    """
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._forget()
+
+    def _forget(self) -> None:
+        self._streams = Streams()
+        self._size = 0
+        self._owners: list[Owner] = []
+        self._owner_numbers: dict[bytes, int] = {}
+        self._numbers: dict[tuple[int, int, Header], int] = {}
+        self._known: list[dict[bytes, int]] = []  # slots by attributes, for each stream
+
+    def read(self, body: bytes) -> tuple[Sent, Streams]:
+        """The data points of a body, and the streams that their numbers are of. Raises MalformedRequest."""
+        if len(self._streams) >= _MAX_STREAMS or self._size >= _MAX_BYTES:
+            self._forget()
+        try:
+            request = otlp_messages.request.decode(body.decode())
+            return self._read(request), self._streams
+        except RecursionError:
+            raise MalformedRequest("The body is nested too deeply.") from None
+        except UnicodeDecodeError:
+            raise MalformedRequest("The body is not UTF-8.") from None
+        except msgspec.DecodeError as error:
+            text = f"The body is not an OTLP metrics request in JSON: {error}."
+            raise MalformedRequest(text) from None
+
+    def _read(self, request: otlp_messages.Request) -> Sent:
+        points: list[DataPoint] = []
+        runs: list[tuple[int, int]] = []
+        for number, run in self._runs(request):
+            points.extend(run)
+            runs.append((number, len(run)))
+            require_few(data_points=len(points))
+        numbers, lengths = np.array(runs, np.int32).reshape(-1, 2).T
+        sent = Sent(wire_points.points(len(points)), np.repeat(numbers, lengths))
+        self._fill(sent, points, runs)
+        self._complete(sent, points)
+        return sent
+
+    def _runs(self, request: otlp_messages.Request) -> Iterator[tuple[int, Points]]:
+        """The data points of each metric, with the number of their stream."""
+        for of_resource in request.resource_metrics or ():
+            resource = self._owner(of_resource.resource)
+            for of_scope in of_resource.scope_metrics or ():
+                scope = self._owner(of_scope.scope)
+                for metric in of_scope.metrics or ():
+                    header = otlp_streams.header(metric)
+                    if header is not None:
+                        data = getattr(metric, header.shape)
+                        yield self._number(resource, scope, header), data.data_points or ()
+
+    def _owner(self, owner: otlp_messages.Owner | None) -> int:
+        """The number of a resource or scope."""
+        raw = b"null" if owner is None else bytes(owner.attributes)
+        number = self._owner_numbers.get(raw)
+        if number is None:
+            self._owners.append(otlp_streams.owner(_attributes(raw)))
+            number = self._owner_numbers[raw] = len(self._owners) - 1
+            self._size += len(raw)
+        return number
+
+    def _number(self, resource: int, scope: int, header: Header) -> int:
+        """The number of a metric's stream."""
+        key = resource, scope, header
+        number = self._numbers.get(key)
+        if number is None:
+            owners = self._owners[resource], self._owners[scope]
+            number = self._numbers[key] = self._streams.add(otlp_streams.stream(*owners, header))
+            self._known.append({})
+            self._size += len(header.name) + len(header.unit)
+        return number
+
+    def _fill(self, sent: Sent, points: Points, runs: Sequence[tuple[int, int]]) -> None:
+        """Read what is plain; what is not is left ODD."""
+        columns, begin = sent.points, 0
+        values: list[float | None] = []
+        known: list[int] = []
+        for number, length in runs:
+            run, begin = points[begin : begin + length], begin + length
+            slots = self._known[number]
+            known += [slots.get(bytes(point.attributes), MISSING) for point in run]
+            values += _values(run, self._streams.streams[number].shape)
+        columns.slot[:] = known
+        columns.value[:] = values
+        columns.time[:] = [point.time_unix_nano or 0 for point in points]
+        columns.start[:] = [point.start_time_unix_nano or 0 for point in points]
+        shape = self._streams.columns["shape"][sent.stream]
+        explicit = np.flatnonzero(shape == HISTOGRAM)
+        columns.counts[explicit] = [points[i].count or 0 for i in explicit.tolist()]
+        is_plain = (shape <= SUM) | (columns.counts > 0)
+        is_plain[[i for i, value in enumerate(values) if value is None]] = False
+        is_plain[[i for i, point in enumerate(points) if point.flags]] = False
+        explicit = explicit[is_plain[explicit]]
+        buckets, is_odd = _explicit([points[i] for i in explicit.tolist()], explicit)
+        is_plain[explicit[is_odd]] = False
+        columns.state[:] = np.where(is_plain, PLAIN, ODD)
+        sent.buckets.append(buckets)
+
+    def _complete(self, sent: Sent, points: Points) -> None:
+        """Read one by one the points that are not plain, and find the slots of the others."""
+        columns = sent.points
+        is_refused = self._streams.columns["is_refused"][sent.stream]
+        is_open = (columns.state == ODD) | is_refused | (columns.slot == MISSING)
+        for i in np.flatnonzero(is_open).tolist():
+            number, raw = int(sent.stream[i]), bytes(points[i].attributes)
+            stream, attributes = self._streams.streams[number], _attributes(raw)
+            if columns.state[i] == ODD:
+                otlp_plain.put(sent, i, points[i], attributes=attributes, stream=stream, slots=self._slots)
+            elif stream.refusal is not None:
+                sent.refuse(i, stream.shown, stream.refusal)
+            else:
+                self._place(sent, i, raw, attributes)
+
+    def _place(self, sent: Sent, i: int, raw: bytes, attributes: Sequence[KeyValue]) -> None:
+        """Find the slot of point i, the first time from its attributes."""
+        number = int(sent.stream[i])
+        stream, known = self._streams.streams[number], self._known[number]
+        try:
+            if raw not in known:
+                known[raw] = stream.slot(attributes, self._slots)
+                self._size += len(raw)
+            sent.points.slot[i] = known[raw]
+        except Refused as refusal:
+            sent.refuse(i, stream.shown, str(refusal))
 
 
-class Owner(Message):
-    """A resource or an instrumentation scope."""
-
-    attributes: list[KeyValue] | None = None
+def _attributes(raw: bytes) -> Sequence[KeyValue]:
+    return otlp_messages.attributes.decode(raw) or ()
 
 
-class DataPoint(Message):
-    """A number or a histogram; of the other shapes only what they have in common with these."""
-
-    groups = {"value": ("as_double", "as_int"), "_sum": ("sum",)}
-    attributes: list[KeyValue] | None = None
-    time_unix_nano: Unsigned | None = None
-    flags: Unsigned | None = None
-    as_double: float | None = None
-    as_int: Signed | None = None
-    count: Unsigned | None = None
-    sum: float | None = None
+def _values(run: Points, shape: str) -> list[float | None]:
+    """The value of each, or the sum of each histogram; None where there is none."""
+    if shape in ("gauge", "sum"):
+        return [point.as_int if point.as_double is None else point.as_double for point in run]
+    return [point.sum for point in run]
 
 
-class Data(Message):
-    data_points: list[DataPoint] | None = None
-    aggregation_temporality: int | str | None = None
-    is_monotonic: bool | None = None
+def _explicit(points: Points, numbers: NDArray[np.int64]) -> tuple[Buckets, NDArray[np.bool_]]:
+    """The buckets of histograms that have observations, and which histograms are odd, as in `otlp_points`."""
+    counts = [point.bucket_counts or () for point in points]
+    bounds = _bounds(points)
+    sizes = np.array([len(row) for row in counts], np.int64)
+    inner = np.array([len(row) for row in bounds], np.int64)
+    is_bare = (sizes == 0) & (inner == 0)
+    is_odd = ~is_bare & ((sizes != inner + 1) | (sizes > MAX_COUNTS))
+    kept = np.flatnonzero(~is_bare & ~is_odd)
+    ends = np.cumsum(sizes[kept])
+    row = np.repeat(kept, sizes[kept])
+    count = np.fromiter(chain.from_iterable(counts[i] for i in kept.tolist()), np.int64)
+    lower, upper = np.full(len(row), -np.inf), np.full(len(row), np.inf)
+    is_first, is_last = np.zeros(len(row), bool), np.zeros(len(row), bool)
+    is_first[ends - sizes[kept]] = is_last[ends - 1] = True
+    lower[~is_first] = upper[~is_last] = np.concatenate([np.empty(0), *(bounds[i] for i in kept.tolist())])
+    is_wrong = ~(lower < upper) | ((upper < 0) & (count > 0)) | (count > _MAX_SUMMED)
+    is_odd[row[is_wrong | (np.isinf(upper) & ~is_last)]] = True
+    total = np.zeros(len(points), np.int64)
+    np.add.at(total, row, np.minimum(count, _MAX_SUMMED))
+    is_odd |= ~is_bare & (total != np.array([point.count for point in points], np.int64))
+    chosen = np.flatnonzero((count > 0) & (inner[row] > 0) & ~is_odd[row])
+    buckets = Buckets(
+        point=numbers[row[chosen]].astype(np.int32),
+        counts=count[chosen],
+        lower=lower[chosen],
+        upper=upper[chosen],
+        scale=np.full(len(chosen), EXPLICIT, np.int8),
+    )
+    return buckets, is_odd
 
 
-class Metric(Message):
-    groups = {"data": ("gauge", "sum", "histogram", "exponential_histogram", "summary")}
-    name: str | None = None
-    unit: str | None = None
-    gauge: Data | None = None
-    sum: Data | None = None
-    histogram: Data | None = None
-    exponential_histogram: Data | None = None
-    summary: Data | None = None
-
-
-class ScopeMetrics(Message):
-    scope: Owner | None = None
-    metrics: list[Metric] | None = None
-
-
-class ResourceMetrics(Message):
-    resource: Owner | None = None
-    scope_metrics: list[ScopeMetrics] | None = None
-
-
-class Request(Message):
-    resource_metrics: list[ResourceMetrics] | None = None
-
-
-# Lax, because protobuf's JSON writes 64-bit integers and not-a-number as text.
-decoder = Decoder(Request, strict=False)
+def _bounds(points: Points) -> list[NDArray[np.float64]]:
+    """Those of each; they are mostly the same, and read once."""
+    raws = [bytes(point.bounds) for point in points]
+    read = {raw: np.array(otlp_messages.bounds.decode(raw) or (), np.float64) for raw in set(raws)}
+    return [read[raw] for raw in raws]

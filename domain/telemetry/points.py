@@ -97,6 +97,7 @@ class Mode(IntEnum):
 
     REPLACE = 0
     ADD = 1
+    CUMULATIVE = 2  # a reading of a running total, from which increases are derived
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -177,18 +178,33 @@ def observations(metric_name: str, count: int | None) -> int | None:
 
 def flaws(point: Point, *, oldest: int, newest: int) -> Iterator[Flaw]:
     """What makes a point unfit, as (field, what is wrong with it); epoch seconds."""
-    understood = metric(point.metric)
-    if not point.account:
+    yield from source_flaws(point.source)
+    yield from identity_flaws(point.account, point.metric, point.labels)
+    yield from value_flaws(point)
+    yield from time_flaws(point.at, oldest=oldest, newest=newest)
+
+
+def source_flaws(source: str) -> Iterator[Flaw]:
+    if not _TEXT.fullmatch(source):
+        yield "source", _wrong_text(source)
+
+
+def identity_flaws(account: str, metric_name: str, pairs: Labels) -> Iterator[Flaw]:
+    """What makes a series unfit, whatever is said of it."""
+    understood = metric(metric_name)
+    if not account:
         yield "account", "must not be empty"
-    for field, text in (("account", point.account), ("source", point.source)):
-        if not _TEXT.fullmatch(text):
-            yield field, _wrong_text(text)
+    if not _TEXT.fullmatch(account):
+        yield "account", _wrong_text(account)
     yield from _metric_flaws(understood)
-    yield from _value_flaws(point, understood)
-    yield from _label_flaws(point.labels, understood)
-    if point.at > newest:
+    yield from _label_flaws(pairs, understood)
+
+
+def time_flaws(at: int, *, oldest: int, newest: int) -> Iterator[Flaw]:
+    """What is wrong with a minute that begins at epoch second `at`."""
+    if at > newest:
         yield "at", f"is more than {MAX_AHEAD_S // 60} minutes in the future"
-    if point.at < oldest:
+    if at < oldest:
         yield "at", "is older than points may be"
 
 
@@ -208,7 +224,9 @@ def _metric_flaws(understood: Metric) -> Iterator[Flaw]:
         yield "metric", "is a rate: rates are derived from counts; send payments.count"
 
 
-def _value_flaws(point: Point, understood: Metric) -> Iterator[Flaw]:
+def value_flaws(point: Point) -> Iterator[Flaw]:
+    """What is wrong with a point's value and count."""
+    understood = metric(point.metric)
     kind, value = understood.kind, point.value
     if point.count is not None and not 1 <= point.count <= MAX_COUNT:
         yield "count", f"must be from 1 to {MAX_COUNT}; leave out a minute without observations"

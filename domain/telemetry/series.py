@@ -1,30 +1,94 @@
-"""Registers series and sources; their ids are found once a process and then remembered."""
+"""Registers series and sources. Within its account a measured series has a number, from 1 and without gaps.
+
+The row of `account_series` is locked while numbers are given, so that any number of processes may do so.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from datetime import datetime, timedelta
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import LargeBinary, Text, Uuid, any_, literal, select
+import asyncpg
+from sqlalchemy import LargeBinary, Uuid, any_, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.catalog import queries as catalog
-from domain.core.db import Database
+from domain.core.db import raw
 from domain.core.ids import uuid7
-from domain.telemetry.columns import Key
+from domain.telemetry import points
 from domain.telemetry.derived import DERIVED, watched
-from domain.telemetry.models import Series, Source
-from domain.telemetry.points import Labels, Point
+from domain.telemetry.models import Series
+from domain.telemetry.points import Kind, Labels
 
-_REMEMBERED = 200_000
-_MOVES_SEEN_AFTER = timedelta(seconds=30)
-"""So long a sender may still write to an account that was taken from it."""
+MOST_SERIES = 100_000
+MOST_SOURCES = 10_000
 Identity = tuple[UUID, str, Labels]
-K = TypeVar("K")
+
+_FIND = """
+SELECT s.account_id, s.fingerprint, s.number
+FROM unnest($1::uuid[], $2::bytea[]) AS w (account_id, fingerprint)
+JOIN series s ON s.account_id = w.account_id AND s.fingerprint = w.fingerprint
+"""
+_LOCK = """
+INSERT INTO account_series (account_id, last_number, watched_number)
+SELECT id, 0, 0 FROM unnest($1::uuid[]) AS a (id) ORDER BY id
+ON CONFLICT (account_id) DO UPDATE SET last_number = account_series.last_number
+RETURNING account_id, last_number
+"""
+_INSERT = """
+INSERT INTO series (id, account_id, number, metric, kind, labels, is_measured, fingerprint, created_at)
+SELECT id, account_id, number, metric, kind, labels::jsonb, true, fingerprint, $8
+FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::bytea[])
+  AS n (id, account_id, number, metric, kind, labels, fingerprint)
+"""
+_RAISE = """
+UPDATE account_series a SET last_number = n.number
+FROM (SELECT account_id, max(number) AS number FROM unnest($1::uuid[], $2::int[]) AS n (account_id, number)
+      GROUP BY 1) n
+WHERE a.account_id = n.account_id
+"""
+_NUMBERED = """
+SELECT s.account_id, s.number, s.metric, s.labels::text, s.kind
+FROM unnest($1::uuid[], $2::int[]) AS w (account_id, number)
+JOIN series s ON s.account_id = w.account_id AND s.number = w.number
+"""
+# Whoever locks several accounts does so in their order.
+_UNWATCHED = """
+SELECT account_id, watched_number, last_number FROM account_series
+WHERE account_id = ANY ($1::uuid[]) AND last_number > watched_number ORDER BY account_id FOR NO KEY UPDATE
+"""
+_NEW = """
+SELECT s.account_id, s.metric, s.labels::text FROM unnest($1::uuid[], $2::int[]) AS w (account_id, number)
+JOIN series s ON s.account_id = w.account_id AND s.number > w.number WHERE s.metric = ANY ($3::text[])
+"""
+_WATCHED = """
+UPDATE account_series a SET watched_number = w.number
+FROM unnest($1::uuid[], $2::int[]) AS w (account_id, number) WHERE a.account_id = w.account_id
+"""
+# Others that register sources of the scope wait, or all of them together would be too many.
+_LOCK_SOURCES = "SELECT pg_advisory_xact_lock(hashtextextended('telemetry.sources ' || $1, 0))"
+_FIND_SOURCES = "SELECT name, number FROM sources WHERE scope = $1 AND name = ANY ($2::text[])"
+_INSERT_SOURCES = """
+INSERT INTO sources (id, scope, name, created_at)
+SELECT id, $1, name, $4 FROM unnest($2::uuid[], $3::text[]) AS n (id, name)
+"""
+
+
+class Measured(NamedTuple):
+    """A measured series of an account."""
+
+    account_id: UUID
+    metric: str
+    labels: Labels
+    kind: Kind
+
+    @property
+    def mark(self) -> tuple[UUID, bytes]:
+        """What is unique to it."""
+        return self.account_id, fingerprint(self.metric, self.labels, measured=True)
 
 
 def fingerprint(metric: str, labels: Labels, *, measured: bool) -> bytes:
@@ -32,74 +96,86 @@ def fingerprint(metric: str, labels: Labels, *, measured: bool) -> bytes:
     return hashlib.sha256(json.dumps([metric, labels, measured]).encode()).digest()
 
 
-class Registry:
-    """Finds the keys of points, registering series and sources on first sight.
-
-    What is remembered is told apart by scope: one principal's accounts are not another's.
-    """
-
-    def __init__(self, db: Database) -> None:
-        self._db = db
-        self._accounts: dict[tuple[str, str], tuple[UUID, datetime]] = {}
-        self._series: dict[Identity, UUID] = {}
-        self._sources: dict[str, UUID] = {}
-
-    async def keys(
-        self, points: Sequence[Point], *, scope: str, subject: str, at: datetime
-    ) -> list[Key | None]:
-        """The key of each point; None where the scope knows no such account."""
-        accounts = await self._find_accounts({point.account for point in points}, scope=scope, at=at)
-        known = [(accounts.get(point.account), point) for point in points]
-        identities = {(a, p.metric, p.labels) for a, p in known if a is not None}
-        names = {_source(subject, p) for a, p in known if a is not None}
-        series, sources = await self._find(identities, names, scope=scope, at=at)
-        return [
-            None if a is None else Key(a, series[a, p.metric, p.labels], sources[_source(subject, p)])
-            for a, p in known
-        ]
-
-    async def _find_accounts(
-        self, names: AbstractSet[str], *, scope: str, at: datetime
-    ) -> Mapping[str, UUID]:
-        """Those that the scope sees; asked for again after a while, since accounts change hands."""
-        found: dict[str, UUID] = {}
-        for name in names:
-            account_id, since = self._accounts.get((scope, name), (None, at))
-            if account_id is not None and at - since < _MOVES_SEEN_AFTER:
-                found[name] = account_id
-        if missing := sorted(names - found.keys()):
-            async with self._db.read(scope) as session:
-                rows = await catalog.accounts_by_external_id(session, missing)
-            found.update({name: row.id for name, row in rows.items()})
-            self._accounts.update({(scope, name): (row.id, at) for name, row in rows.items()})
-        return found
-
-    async def _find(
-        self, identities: AbstractSet[Identity], names: AbstractSet[str], *, scope: str, at: datetime
-    ) -> tuple[Mapping[Identity, UUID], Mapping[str, UUID]]:
-        """The ids of series and sources. What others forget meanwhile is not missed here."""
-        series = {one: self._series[one] for one in identities if one in self._series}
-        sources = {one: self._sources[one] for one in names if one in self._sources}
-        new, new_sources = identities - series.keys(), names - sources.keys()
-        if new or new_sources:
-            async with self._db.transaction(scope) as session:
-                found = await register(session, sorted(new), measured=True, at=at)
-                found_sources = await _register_sources(session, sorted(new_sources), scope=scope, at=at)
-            # Remembered only once committed.
-            _remember(self._series, found)
-            _remember(self._sources, found_sources)
-            series, sources = series | found, sources | found_sources
-        return series, sources
+async def numbers(
+    session: AsyncSession, wanted: Iterable[Measured], *, at: datetime, most: int = MOST_SERIES
+) -> dict[Measured, int]:
+    """The number of each, given to those that had none; without those beyond `most` in an account."""
+    connection = await raw(session)
+    by_mark = {one.mark: one for one in wanted}
+    found = await _known(connection, list(by_mark))
+    missing = [mark for mark in by_mark if mark not in found]
+    if missing:
+        rows = await connection.fetch(_LOCK, sorted({account for account, _ in missing}))
+        # Others may have given numbers until the accounts were locked.
+        found |= await _known(connection, missing)
+        new = sorted((mark for mark in missing if mark not in found), key=_account)
+        given = _given(new, last=dict(rows), most=most)
+        await _insert(connection, {by_mark[mark]: number for mark, number in given.items()}, at=at)
+        found |= given
+    return {by_mark[mark]: number for mark, number in found.items()}
 
 
-def _remember(known: dict[K, UUID], found: Mapping[K, UUID]) -> None:
-    if len(known) + len(found) > _REMEMBERED:
-        known.clear()
-    known.update(found)
+async def numbered(session: AsyncSession, wanted: Sequence[tuple[UUID, int]]) -> list[tuple[int, Measured]]:
+    """Of these accounts and numbers, the series that there are, with their numbers."""
+    connection = await raw(session)
+    rows = await connection.fetch(_NUMBERED, [account for account, _ in wanted], [n for _, n in wanted])
+    return [
+        (number, Measured(account_id, metric, points.labels(json.loads(labels)), Kind[kind]))
+        for account_id, number, metric, labels, kind in rows
+    ]
 
 
-def _source(subject: str, point: Point) -> str:
-    return f"{subject}/{point.source}"
+Marks = dict[tuple[UUID, bytes], int]
+
+
+async def _known(connection: asyncpg.Connection, marks: Sequence[tuple[UUID, bytes]]) -> Marks:
+    rows = await connection.fetch(_FIND, [account for account, _ in marks], [print_ for _, print_ in marks])
+    return {(account, print_): number for account, print_, number in rows}
+
+
+def _account(mark: tuple[UUID, bytes]) -> UUID:
+    return mark[0]
+
+
+def _given(new: Sequence[tuple[UUID, bytes]], *, last: dict[UUID, int], most: int) -> Marks:
+    """Each account's next numbers, as far as there are any; `new` is in order of accounts."""
+    given: Marks = {}
+    for account, marks in groupby(new, key=_account):
+        free = range(last[account] + 1, most + 1)
+        given.update(zip(marks, free, strict=False))
+    return given
+
+
+async def _insert(connection: asyncpg.Connection, new: dict[Measured, int], *, at: datetime) -> None:
+    accounts, given = [one.account_id for one in new], list(new.values())
+    await connection.execute(
+        _INSERT,
+        [uuid7() for _ in new],
+        accounts,
+        given,
+        [one.metric for one in new],
+        [one.kind.name for one in new],
+        [json.dumps(dict(one.labels)) for one in new],
+        [one.mark[1] for one in new],
+        at,
+    )
+    await connection.execute(_RAISE, accounts, given)
+
+
+async def sources(
+    session: AsyncSession, names: Sequence[str], *, scope: str, at: datetime, most: int = MOST_SOURCES
+) -> dict[str, int]:
+    """The number of each source of a scope, given to those that had none; without those beyond `most`."""
+    connection = await raw(session)
+    found: dict[str, int] = dict(await connection.fetch(_FIND_SOURCES, scope, names))
+    if len(found) < len(names):
+        await connection.execute(_LOCK_SOURCES, scope)
+        found = dict(await connection.fetch(_FIND_SOURCES, scope, names))
+        known = await connection.fetchval("SELECT count(*) FROM sources WHERE scope = $1", scope)
+        new = [name for name in names if name not in found][: max(most - known, 0)]
+        await connection.execute(_INSERT_SOURCES, scope, [uuid7() for _ in new], new, at)
+        found |= dict(await connection.fetch(_FIND_SOURCES, scope, new))
+    return found
 
 
 async def register(
@@ -109,19 +185,10 @@ async def register(
     if not identities:
         return {}
     prints = {(i[0], fingerprint(i[1], i[2], measured=measured)): i for i in identities}
-    rows = [
-        {
-            "id": uuid7(),
-            "account_id": account,
-            "metric": prints[account, mark][1],
-            "labels": dict(prints[account, mark][2]),
-            "is_measured": measured,
-            "fingerprint": mark,
-            "created_at": at,
-        }
-        for account, mark in sorted(prints)
-    ]
-    await session.execute(insert(Series).on_conflict_do_nothing(), rows)
+    if measured:
+        await numbers(session, [Measured(*i, points.metric(i[1]).kind) for i in identities], at=at)
+    else:
+        await _register_derived(session, prints, at=at)
     # Arrays: a statement has 32,767 parameters at most.
     accounts = literal(sorted({account for account, _ in prints}), ARRAY(Uuid))
     marks = literal([mark for _, mark in prints], ARRAY(LargeBinary))
@@ -135,29 +202,37 @@ async def register(
     }
 
 
-async def _register_sources(
-    session: AsyncSession, names: Sequence[str], *, scope: str, at: datetime
-) -> dict[str, UUID]:
-    if not names:
-        return {}
-    rows = [{"id": uuid7(), "scope": scope, "name": name, "created_at": at} for name in names]
-    await session.execute(insert(Source).on_conflict_do_nothing(), rows)
-    wanted = literal(list(names), ARRAY(Text))
-    found = await session.execute(
-        select(Source.name, Source.id).where(Source.scope == scope, Source.name == any_(wanted))
-    )
-    return {name: source_id for name, source_id in found}
+async def _register_derived(
+    session: AsyncSession, prints: dict[tuple[UUID, bytes], Identity], *, at: datetime
+) -> None:
+    rows = [
+        {
+            "id": uuid7(),
+            "account_id": account,
+            "metric": prints[account, mark][1],
+            "kind": points.metric(prints[account, mark][1]).kind,
+            "labels": dict(prints[account, mark][2]),
+            "is_measured": False,
+            "fingerprint": mark,
+            "created_at": at,
+        }
+        for account, mark in sorted(prints)
+    ]
+    await session.execute(insert(Series).on_conflict_do_nothing(), rows)
 
 
-async def watch(session: AsyncSession, series_ids: Iterable[UUID], *, at: datetime) -> None:
-    """Register the derived series that these measured ones are part of."""
-    wanted = literal(list(series_ids), ARRAY(Uuid))
-    rows = await session.scalars(select(Series).where(Series.id == any_(wanted)))
+async def watch(session: AsyncSession, account_ids: Iterable[UUID], *, at: datetime) -> None:
+    """Register the derived series that these accounts' measured ones are part of; each is looked at once."""
+    connection = await raw(session)
+    rows = await connection.fetch(_UNWATCHED, list(account_ids))
+    if not rows:
+        return
+    accounts, after = [row["account_id"] for row in rows], [row["watched_number"] for row in rows]
     identities: set[Identity] = set()
-    for row in rows:
-        for metric in DERIVED.values():
-            if row.metric == metric.source:
-                identities.update(
-                    (row.account_id, metric.name, tuple(fixed.items())) for fixed in watched(row.labels)
-                )
+    measured = sorted({metric.source for metric in DERIVED.values()})
+    for account, source, labels in await connection.fetch(_NEW, accounts, after, measured):
+        names = [metric.name for metric in DERIVED.values() if metric.source == source]
+        fixed = [tuple(one.items()) for one in watched(json.loads(labels))]
+        identities.update((account, name, one) for name in names for one in fixed)
     await register(session, sorted(identities), measured=False, at=at)
+    await connection.execute(_WATCHED, accounts, [row["last_number"] for row in rows])

@@ -1,62 +1,55 @@
-"""Keeps telemetry in shape: partitions made ahead and dropped, hours recomputed from minutes."""
+"""Keeps telemetry in shape: partitions are made ahead, and what is older than it is kept is dropped."""
 
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.core.db import Database
+from domain.core.db import Database, raw
+from domain.telemetry import steps
+from domain.telemetry.blocks import SHARD
 
 AHEAD = timedelta(days=3)
 KEEP_MINUTES = timedelta(days=90)
 KEEP_BATCHES = timedelta(days=2)
-_HOURS = 2_000
-_LOCK = "telemetry.roll_up"
+_DAYS = 64
 
-# A fold holds the hours that it marks until it commits: those are left for the next time, since what it
-# changes cannot be seen yet.
-_TAKE = text(
-    """
-    WITH taken AS (
-      SELECT account_id, at FROM dirty_hours ORDER BY at, account_id LIMIT :limit FOR UPDATE SKIP LOCKED
-    )
-    DELETE FROM dirty_hours d USING taken WHERE d.account_id = taken.account_id AND d.at = taken.at
-    RETURNING d.account_id, d.at
-    """
+_OLD_CHUNKS = """
+WITH old AS (
+  SELECT account_id, shard, day FROM shard_days WHERE day < $1 ORDER BY day LIMIT $2 FOR UPDATE SKIP LOCKED
+), chunk AS (
+  DELETE FROM chunks c USING old
+  WHERE c.account_id = old.account_id AND c.day = old.day AND c.number / $3 = old.shard
 )
-# Sums are taken over all sources and minutes; a level has no observations, so its minutes are counted.
-_RECOMPUTE = text(
-    """
-    INSERT INTO hours (account_id, series_id, at, value, count)
-    SELECT m.account_id, m.series_id, h.at, sum(m.value),
-           CASE WHEN sum(m.count) > 0 THEN sum(m.count) ELSE count(DISTINCT m.at) END
-    FROM unnest(CAST(:accounts AS uuid[]), CAST(:hours AS timestamptz[])) AS h (account_id, at)
-    JOIN minutes m ON m.account_id = h.account_id AND m.at >= h.at AND m.at < h.at + interval '1 hour'
-    WHERE m.at >= :first AND m.at < CAST(:last AS timestamptz) + interval '1 hour'
-    GROUP BY 1, 2, 3
-    ON CONFLICT (account_id, series_id, at) DO UPDATE SET value = excluded.value, count = excluded.count
-    """
-)
+DELETE FROM shard_days d USING old
+WHERE d.account_id = old.account_id AND d.shard = old.shard AND d.day = old.day
+"""
+_OLD_ROLLUPS = """
+DELETE FROM rollups
+WHERE account_id = ANY (ARRAY(SELECT account_id FROM account_series)) AND step = $1 AND at < $2
+"""
 
 
-async def roll_up(db: Database, at: datetime) -> int:
-    """Recompute hours whose minutes changed; how many, 0 when none is dirty or another rolls up."""
-    async with db.transaction() as session:
-        if not await session.scalar(select(func.pg_try_advisory_xact_lock(func.hashtext(_LOCK)))):
-            return 0
-        taken = (await session.execute(_TAKE, {"limit": _HOURS})).all()
-        if taken:
-            hours = [row.at for row in taken]
-            await session.execute(
-                _RECOMPUTE,
-                {
-                    "accounts": [row.account_id for row in taken],
-                    "hours": hours,
-                    "first": min(hours),
-                    "last": max(hours),
-                },
-            )
-    return len(taken)
+_UNUSED_MARKS = "DELETE FROM watermarks WHERE received_at < $1"
+_UNUSED_READINGS = """
+DELETE FROM last_readings r USING sources s WHERE s.number = r.source AND s.created_at < $1
+AND NOT EXISTS (SELECT FROM watermarks w WHERE w.account_id = r.account_id AND w.source = r.source)
+"""
+_UNUSED_SOURCES = """
+DELETE FROM sources s WHERE created_at < $1
+AND NOT EXISTS (SELECT FROM watermarks w WHERE w.source = s.number)
+"""
+
+
+@dataclass(frozen=True)
+class Keep:
+    """How long each resolution is kept."""
+
+    minutes: timedelta
+    five_minutes: timedelta
+    hours: timedelta
+    days: timedelta
 
 
 async def make_partitions(session: AsyncSession, at: datetime) -> None:
@@ -65,10 +58,38 @@ async def make_partitions(session: AsyncSession, at: datetime) -> None:
     await session.execute(text("SELECT make_minutes_partitions(:days)"), {"days": days})
 
 
-async def drop_partitions(session: AsyncSession, at: datetime) -> int:
-    """Drop days of minutes beyond KEEP_MINUTES and keys of batches beyond KEEP_BATCHES; the days dropped."""
-    await session.execute(
-        text("DELETE FROM ingest_batches WHERE received_at < :before"), {"before": at - KEEP_BATCHES}
-    )
-    before = (at - KEEP_MINUTES).date()
-    return int(await session.scalar(text("SELECT drop_minutes_partitions(:before)"), {"before": before}) or 0)
+async def drop_old(db: Database, at: datetime, keep: Keep) -> int:
+    """Drop what is older than it is kept, and the keys of batches beyond KEEP_BATCHES; the days dropped."""
+    async with db.transaction() as session:
+        await session.execute(
+            text("DELETE FROM ingest_batches WHERE received_at < :before"), {"before": at - KEEP_BATCHES}
+        )
+    await _forget_senders(db, at - keep.minutes)
+    before = (at - keep.minutes).date()
+    while await _drop_chunks(db, before):
+        pass
+    for step, kept in (
+        (steps.FIVE_MINUTES, keep.five_minutes),
+        (steps.HOUR, keep.hours),
+        (steps.DAY, keep.days),
+    ):
+        async with db.transaction() as session:
+            await (await raw(session)).execute(_OLD_ROLLUPS, step, at - kept)
+    async with db.transaction() as session:
+        dropped = await session.scalar(text("SELECT drop_minutes_partitions(:before)"), {"before": before})
+        return int(dropped or 0)
+
+
+async def _forget_senders(db: Database, before: datetime) -> None:
+    """Those that were last heard of before that make room for others."""
+    async with db.transaction() as session:
+        connection = await raw(session)
+        for statement in (_UNUSED_MARKS, _UNUSED_READINGS, _UNUSED_SOURCES):
+            await connection.execute(statement, before)
+
+
+async def _drop_chunks(db: Database, before: date) -> bool:
+    """Whether some of the chunks of days before that were dropped."""
+    async with db.transaction() as session:
+        status = await (await raw(session)).execute(_OLD_CHUNKS, before, _DAYS, SHARD)
+    return str(status) != "DELETE 0"

@@ -1,46 +1,29 @@
 """What an account's payments come to, so that missing ones can be told in money; never below nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.catalog.models import Account
+from domain.telemetry import reading, steps
 from domain.telemetry.derived import ATTEMPTED
 from domain.telemetry.models import Series
-from domain.telemetry.sums import PIECES, Stretch
+from domain.telemetry.reading import Grid
 
 OVER = timedelta(days=7)
 _95 = 1.96
-# Amounts are set against the payments of those hours alone in which amounts were sent.
-_TURNOVER = text(
-    PIECES
-    + """
-, hourly AS (
-  SELECT sum(value) FILTER (WHERE series_id = ANY(:amounts)) AS amount,
-         sum(value) FILTER (WHERE series_id = ANY(:approved)) AS approved,
-         sum(value) FILTER (WHERE series_id = ANY(:attempted)) AS attempted
-  FROM pieces GROUP BY at
-)
-SELECT count(*), coalesce(sum(attempted), 0), coalesce(sum(approved), 0), sum(amount),
-       sum(approved) FILTER (WHERE amount IS NOT NULL)
-FROM hourly
-"""
-)
-
 _APPROVED = text(
     """
-    SELECT s.account_id, sum(h.value)
-    FROM series s
-    JOIN accounts a ON a.id = s.account_id
-    JOIN hours h ON h.account_id = s.account_id AND h.series_id = s.id
+    SELECT s.account_id, s.number
+    FROM series s JOIN accounts a ON a.id = s.account_id
     WHERE s.account_id = ANY(:accounts) AND s.metric = 'payments.amount' AND s.is_measured
       AND s.labels->>'outcome' = 'approved' AND coalesce(s.labels->>'currency', a.currency) = a.currency
-      AND h.at >= :from AND h.at < :until
-    GROUP BY 1
     """
 )
 
@@ -89,19 +72,41 @@ async def turnover(session: AsyncSession, account: Account, *, at: datetime) -> 
             Series.is_measured,
         )
     )
-    own = [one for one in rows if one.labels.get("currency", account.currency) == account.currency]
-    counts = [one for one in own if one.metric == "payments.count"]
-    groups = {
-        "amounts": [one for one in own if one.metric == "payments.amount" and _is_approved(one)],
-        "approved": [one for one in counts if _is_approved(one)],
-        "attempted": [one for one in counts if one.labels.get("outcome") in ATTEMPTED.total],
-    }
-    binds = {name: [one.id for one in group] for name, group in groups.items()}
-    stretch = Stretch(at - OVER, at).binds()
-    series = sorted({key for keys in binds.values() for key in keys})
-    row = await session.execute(_TURNOVER, {"account": account.id, "series": series, **binds, **stretch})
-    hours, attempted, approved, amount, paid = row.one()
-    return Turnover(hours, attempted, approved, amount / paid if amount and paid and amount > 0 else None)
+    own = [
+        one
+        for one in rows
+        if _is_meant(one) and one.labels.get("currency", account.currency) == account.currency
+    ]
+    members = [(account.id, one.number) for one in own if one.number is not None]
+    edges = _hours(at - OVER, at)
+    if not members:
+        return Turnover(0, 0.0, 0.0, None)
+    grid = await reading.read(session, members, edges, step=steps.HOUR)
+    amount, has_amount = _over(grid, own, lambda one: one.metric == "payments.amount" and _is_approved(one))
+    approved, _ = _over(grid, own, lambda one: one.metric == "payments.count" and _is_approved(one))
+    attempted, _ = _over(
+        grid, own, lambda one: one.metric == "payments.count" and one.labels.get("outcome") in ATTEMPTED.total
+    )
+    # Amounts are set against the payments of those hours alone in which amounts were sent.
+    total, paid = amount.sum(), approved[has_amount].sum()
+    hours = int((grid.count > 0).any(axis=0).sum())
+    ticket = float(total / paid) if total > 0 and paid else None
+    return Turnover(hours, float(attempted.sum()), float(approved.sum()), ticket)
+
+
+def _over(
+    grid: Grid, series: Sequence[Series], is_meant: Callable[[Series], bool]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The sum over the series that are meant in each hour, and whether there was any."""
+    rows = [row for row, one in enumerate(series) if is_meant(one)]
+    seen: NDArray[np.bool_] = np.any(grid.count[rows] > 0, axis=0)
+    return grid.value[rows].sum(axis=0), seen
+
+
+def _hours(begin: datetime, end: datetime) -> NDArray[np.int64]:
+    """The edges of whole hours, and both ends."""
+    first, last = int(begin.timestamp()) // 60 * 60, int(end.timestamp()) // 60 * 60
+    return np.unique(np.r_[first, np.arange(-(-first // 3600) * 3600, last, 3600), last])
 
 
 async def approved_amounts(
@@ -112,8 +117,16 @@ async def approved_amounts(
     Accounts that sent no amounts in it are left out.
     """
     until = at.replace(minute=0, second=0, microsecond=0)
-    binds = {"accounts": list(account_ids), "from": until - OVER, "until": until}
-    return {key: round(amount) for key, amount in await session.execute(_APPROVED, binds)}
+    rows = (await session.execute(_APPROVED, {"accounts": list(account_ids)})).all()
+    if not rows:
+        return {}
+    edges = np.array([int((until - OVER).timestamp()), int(until.timestamp())])
+    grid = await reading.read(session, [tuple(row) for row in rows], edges, step=steps.HOUR)
+    amounts: dict[UUID, float] = {}
+    for (account_id, _), value, count in zip(rows, grid.value[:, 0], grid.count[:, 0], strict=True):
+        if count:
+            amounts[account_id] = amounts.get(account_id, 0.0) + float(value)
+    return {account_id: round(amount) for account_id, amount in amounts.items()}
 
 
 def worth(missing: float, variance: float, *, ticket: float | None) -> Worth | None:
@@ -123,6 +136,16 @@ def worth(missing: float, variance: float, *, ticket: float | None) -> Worth | N
     margin = _95 * variance**0.5
     low, mid, high = (round(max(0.0, missing + sign * margin) * ticket) for sign in (-1, 0, 1))
     return Worth(low, mid, high)
+
+
+def _currency(series: Series, account: Account) -> str:
+    return series.labels.get("currency", account.currency)
+
+
+def _is_meant(series: Series) -> bool:
+    """Whether it is of payments that were attempted, or of the money of approved ones."""
+    outcome = series.labels.get("outcome")
+    return outcome in ATTEMPTED.total if series.metric == ATTEMPTED.source else outcome == "approved"
 
 
 def _is_approved(series: Series) -> bool:

@@ -16,7 +16,6 @@ from sqlalchemy import event
 from api.app import create_app
 from api.auth import KnownKeys
 from domain.core.db import Database
-from domain.telemetry.series import Registry
 from tests import make
 from tests.conftest import Cluster
 
@@ -110,7 +109,8 @@ async def server(
 def api(server: Api, clean: None) -> Api:
     """The same without what it remembers of an earlier test's rows."""
     process = server.app.state.process
-    server.app.state.process = replace(process, registry=Registry(process.db), keys=KnownKeys(process.db))
+    process.intake.forget()
+    server.app.state.process = replace(process, keys=KnownKeys(process.db))
     return server
 
 

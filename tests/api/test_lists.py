@@ -21,7 +21,10 @@ LISTS = {
     "series": "series(filter: {}) { edges { node { id account { id } freshness { state } forecast { id }"
     " anomalies { edges { node { id incident { id } series { id } } } }"
     ' points(window: {range: {last: "PT1H"}, resolution: MINUTE}) { value }'
-    ' columns(window: {range: {last: "P1D"}, resolution: HOUR}, compareTo: "P1D") { values } } } }',
+    ' columns(window: {range: {last: "P1D"}, resolution: HOUR}, compareTo: "P1D") { values }'
+    ' summary(window: {range: {last: "P7D"}, resolution: DAY}, compareTo: "P7D") { value change }'
+    ' breakdown(by: "issuer", compareTo: "P1D") { value share summary { value previous }'
+    " columns { values previous } series { id } } } } }",
     "incidents": "incidents { edges { node { id moneyAtRisk { mid } services { id } partners { id }"
     " accounts(first: 2) { totalCount edges { node { id } } }"
     " updates(last: 3) { edges { node { id incident { id } affectedComponents { component { id } } } } }"

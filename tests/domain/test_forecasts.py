@@ -8,7 +8,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from domain.anomalies.models import AccountWatch
 from domain.catalog.models import Account
@@ -19,7 +19,7 @@ from domain.forecasts import service as forecasts
 from domain.forecasts.bands import Bands
 from domain.forecasts.models import Forecast, Job, JobStatus
 from domain.telemetry import series as telemetry
-from domain.telemetry.models import Hour, Series
+from domain.telemetry.models import Series
 from tests import make
 
 TRAINED_UNTIL = datetime(2026, 11, 24, 2, tzinfo=UTC)  # 23:00 in São Paulo
@@ -44,12 +44,10 @@ async def count(
     identity = (account.id, "payments.count", tuple(sorted({"outcome": "approved", **labels}.items())))
     async with worker_db.transaction() as session:
         ids = await telemetry.register(session, [identity], measured=True, at=NOW)
-        await telemetry.watch(session, ids.values(), at=NOW)
-        rows = [
-            {"account_id": account.id, "series_id": ids[identity], "at": at, "value": value, "count": value}
-            for at, value in hours.items()
-        ]
-        await session.execute(insert(Hour), rows)
+        await telemetry.watch(session, [account.id], at=NOW)
+        series = await session.get_one(Series, ids[identity])
+        for at, value in hours.items():
+            await make.hour(session, series, value, at=at)
 
 
 def whole_days(number: int) -> list[datetime]:

@@ -17,13 +17,10 @@ from domain.catalog.models import Account
 from domain.core.db import Database
 from domain.incidents.detected import follow
 from domain.incidents.models import Incident, IncidentAccount, Origin, Resolution
-from domain.telemetry import ingest
 from domain.telemetry.fold import fold
-from domain.telemetry.ingest import Request
 from domain.telemetry.models import Series
 from domain.telemetry.points import Point
-from domain.telemetry.series import Registry
-from tests import make
+from tests import make, sending
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
@@ -49,7 +46,6 @@ async def feed(
     db: Database, worker_db: Database, account: Account, rows: Sequence[tuple[int, str, float]], *, every: int
 ) -> None:
     """Send the day in pieces of `every` minutes, folding, judging and following after each."""
-    registry = Registry(db)
     for start in range(0, 1440, every):
         points = [
             Point(
@@ -64,9 +60,7 @@ async def feed(
         ]
         if points:
             subject = f"key:{account.external_id}"
-            keys = await registry.keys(points, scope="operator", subject=subject, at=NOW)
-            request = Request("operator", "key:a", repr(points).encode(), None, False, NOW)
-            await ingest.append(db, request, points, [key for key in keys if key], reply={})
+            await sending.send(db, *points, subject=subject, at=NOW)
         await advance(worker_db, account.id, at=NOW)
     await advance(worker_db, account.id, at=NOW + timedelta(minutes=2))
 

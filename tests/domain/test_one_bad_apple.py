@@ -4,17 +4,20 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from domain.anomalies.service import judge
 from domain.catalog.models import Account
 from domain.core.db import Database
-from domain.telemetry import ingest, service
+from domain.telemetry import blocks, steps
 from domain.telemetry.fold import fold
-from domain.telemetry.ingest import Request
+from domain.telemetry.models import Rollup
+from domain.telemetry.placing import Registry
 from domain.telemetry.points import Point
-from domain.telemetry.series import Registry
-from tests import make
+from domain.telemetry.rollups import roll_up
+from domain.telemetry.senders import Sender
+from tests import make, sending
+from tests.waiting import lock_is_waited_for
 
 NINE = datetime(2026, 11, 23, 9, tzinfo=UTC)
 NOW = NINE + timedelta(days=1)
@@ -34,9 +37,7 @@ def point(
 
 
 async def send(db: Database, *points: Point, subject: str = "key:a") -> None:
-    keys = await Registry(db).keys(points, scope="operator", subject=subject, at=NOW)
-    request = Request("operator", "key:a", repr(points).encode(), None, False, NOW)
-    await ingest.append(db, request, points, [key for key in keys if key], reply={"ok": True})
+    await sending.send(db, *points, subject=subject, at=NOW)
 
 
 async def test_more_series_than_a_statement_has_parameters_are_folded(
@@ -77,7 +78,7 @@ async def judged(worker_db: Database, *accounts: Account) -> list[datetime | Non
     return [found.get(account.id) for account in accounts]
 
 
-async def test_an_hour_that_changes_while_it_is_rolled_up_is_rolled_up_again(
+async def test_a_window_that_changes_while_it_is_rolled_up_is_rolled_up_again(
     db: Database, worker_db: Database
 ) -> None:
     account = await make.account(db)
@@ -92,21 +93,19 @@ async def test_an_hour_that_changes_while_it_is_rolled_up_is_rolled_up_again(
         await make.series(session, account, "payments.attempted", partner="x")
         folding = asyncio.create_task(fold(worker_db, NOW))
         await lock_is_waited_for(worker_db)
-        await service.roll_up(worker_db, NOW)
+        await all_rolled_up(worker_db)
         await session.rollback()
     assert await folding == 2
-    await service.roll_up(worker_db, NOW)
+    await all_rolled_up(worker_db)
     async with worker_db.read() as session:
-        assert await session.scalar(text("SELECT sum(value) FROM hours")) == 8
+        rows = await session.scalars(select(Rollup).where(Rollup.step == steps.HOUR))
+        values = [value for row in rows for _, value, _ in blocks.rows(row.cells, shard=row.shard)]
+    assert sorted(values) == [1, 7]
 
 
-async def lock_is_waited_for(db: Database) -> None:
-    """Return once some transaction waits for another's end."""
-    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted")
-    while True:
-        async with db.read() as session:
-            if await session.scalar(waiting):
-                return
+async def all_rolled_up(worker_db: Database) -> None:
+    while await roll_up(worker_db, NOW):
+        pass
 
 
 async def test_a_batch_that_cannot_be_read_is_set_aside_and_the_others_are_folded(
@@ -149,15 +148,16 @@ async def test_a_sender_that_lost_an_account_can_soon_no_longer_write_to_it(db: 
     parent = await make.account(db)
     child = await make.account(db, parent=parent)
     registry = Registry(db)
+    decoded = sending.decode([point(child, NINE)], registry.slots)
 
-    async def keys(at: datetime) -> list[object]:
-        scope = f"account:{parent.id}"
-        return [*await registry.keys([point(child, NINE)], scope=scope, subject="k", at=at)]
+    async def refused(at: datetime) -> list[int]:
+        placed = await registry.place(decoded, Sender(f"account:{parent.id}", "k"), at=at)
+        return list(placed.refused)
 
-    assert await keys(NOW) != [None]
+    assert await refused(NOW) == []
     async with db.transaction("operator") as session:
         await session.execute(
             text("DELETE FROM account_tree WHERE ancestor_id = :a AND account_id = :b"),
             {"a": parent.id, "b": child.id},
         )
-    assert await keys(NOW + MINUTE) == [None]
+    assert await refused(NOW + MINUTE) == [0]

@@ -16,7 +16,7 @@ from domain.incidents.models import HealthKind, Incident, Severity
 from domain.insights import decline_mix, endings, writing
 from domain.insights.models import Insight, InsightKind, InsightStatus
 from domain.insights.writing import Memory
-from domain.telemetry.models import Hour, Series
+from domain.telemetry.models import Series
 from tests import make
 from tests.domain.test_judging import NOW, day_of_payments, feed  # noqa: F401  # a fixture is used by name
 from tests.make import NOON
@@ -403,11 +403,10 @@ async def test_a_mix_that_is_usual_again_no_longer_holds(worker_db: Database) ->
     await make.watch(worker_db, account, until=NOON)
     memory = Memory()
     assert await writing.write(worker_db, AT, memory=memory) == 1
-    refused = select(Series.id).where(Series.labels["code"].astext == "do_not_honor").scalar_subquery()
-    await change(
-        worker_db,
-        update(Hour).where(Hour.series_id == refused, Hour.at >= NOON - DAY).values(value=5.0),
-    )
+    async with worker_db.read() as session:
+        refused = select(Series).where(Series.labels["code"].astext == "do_not_honor")
+        series = (await session.scalars(refused)).one()
+    await make.hours(worker_db, series, *[5.0] * 24, from_=NOON - DAY)
     await change(worker_db, update(AccountWatch).values(judged_until=NOON + HOUR))
     assert await writing.write(worker_db, AT, memory=memory) == 1
     assert [one.status for one in await insights(worker_db)] == [InsightStatus.EXPIRED]

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import select, text
 
 from domain.core.db import Database
 from domain.core.settings import Settings
 from domain.forecasts import service as forecasts
 from domain.forecasts.models import Forecast, Job, JobStatus
 from domain.telemetry import series as telemetry
-from domain.telemetry.models import Hour, Series
+from domain.telemetry.models import Series
 from tests import make
 from workers.app import make_app
 
@@ -143,18 +143,9 @@ async def ask_for_a_forecast(worker_db: Database) -> Job:
     values = np.random.default_rng(1).poisson(200 + 100 * np.sin(2 * np.pi * ago / 24)).tolist()
     async with worker_db.transaction() as session:
         ids = await telemetry.register(session, [measured], measured=True, at=now)
-        await telemetry.watch(session, ids.values(), at=now)
-        hours = [
-            {
-                "account_id": account.id,
-                "series_id": ids[measured],
-                "at": TRAINED_UNTIL - timedelta(hours=int(hour)),
-                "value": value,
-                "count": value,
-            }
-            for hour, value in zip(ago, values, strict=True)
-        ]
-        await session.execute(insert(Hour), hours)
+        await telemetry.watch(session, [account.id], at=now)
+        payments = await session.get_one(Series, ids[measured])
+        await make.hours(session, payments, *values, from_=TRAINED_UNTIL - timedelta(hours=len(ago)))
         volume = select(Series).where(Series.account_id == account.id, Series.metric == "payments.attempted")
         series = (await session.scalars(volume)).one()
         return await forecasts.request(

@@ -11,7 +11,7 @@ import alembic
 import asyncpg
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from domain import tables
 from domain.core.db import Database
@@ -40,12 +40,8 @@ async def populate(settings: Settings) -> None:
     await make.dependency(db, account, partner)
     await make.incident(worker, partners=[partner], accounts=[account])
     await make.insight(worker, account)
-    async with worker.transaction() as session:
-        await session.execute(text("SELECT make_minutes_partitions(:days)"), {"days": [DAY.date()]})
-        await session.execute(
-            text("INSERT INTO minutes VALUES (:account, gen_random_uuid(), :at, gen_random_uuid(), 1, 0)"),
-            {"account": account.id, "at": DAY},
-        )
+    series = await make.series(worker, account, outcome="approved")
+    await make.minute_by_minute(worker, series, *range(10), from_=DAY)
     await db.dispose()
     await worker.dispose()
 

@@ -19,7 +19,7 @@ from sqlalchemy import func, select
 from domain.access.models import PrincipalKind
 from domain.core.db import Database
 from domain.statuspages.models import StatusSnapshot
-from domain.telemetry import columns
+from domain.telemetry import blocks, columns
 from domain.telemetry.fold import fold
 from domain.telemetry.models import IngestLog, Minute, Series
 from ops import credentials
@@ -69,12 +69,17 @@ def written(place: Path, text: str, name: str = "file.csv") -> Path:
 async def taken(worker_db: Database) -> Points:
     """Every minute that was sent: when, the labels of its series, its value and count."""
     await fold(worker_db, datetime.now(UTC))
-    rows = select(Minute.at, Series.labels, Minute.value, Minute.count).join(
-        Series, Series.id == Minute.series_id
-    )
     async with worker_db.read() as session:
-        found = await session.execute(rows.order_by(Minute.at, Minute.value))
-        return [(at, dict(labels), value, count) for at, labels, value, count in found]
+        labels = {
+            (one.account_id, one.number): dict(one.labels) for one in await session.scalars(select(Series))
+        }
+        rows = await session.scalars(select(Minute))
+        found = [
+            (row.at, labels[row.account_id, number], value, count)
+            for row in rows
+            for number, value, count in blocks.rows(row.cells, shard=row.shard)
+        ]
+    return sorted(found, key=lambda point: (point[0], point[2]))
 
 
 async def logged(worker_db: Database) -> int:
