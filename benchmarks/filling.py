@@ -22,6 +22,9 @@ LATER = timedelta(days=2)
 """So long after the last point all of its windows are over and its day has settled."""
 
 
+_FOLDED_TOGETHER = 10
+
+
 class _Uncounted:
     """Counts of what was taken, which nobody reads."""
 
@@ -42,14 +45,16 @@ class Filled:
             await catalog.apply(session, accounts, by=actor(), at=datetime.now(UTC))
 
     async def take(self, bodies: Iterable[bytes]) -> int:
-        """Take NDJSON in as history, each line with its end, and fold it as it comes; the points."""
+        """Take NDJSON in as history, each line with its end, and fold some bodies at a time; the points."""
         intake, points = Intake(self.app, self.settings, _Uncounted()), 0
         intake.start()
-        for body in bodies:
+        for number, body in enumerate(bodies, 1):
             await intake.take(await _history(body), Ndjson())
             points += body.count(b"\n")
-            await self.fold()
+            if number % _FOLDED_TOGETHER == 0:
+                await self.fold()
         await intake.stop()
+        await self.fold()
         return points
 
     async def fold(self) -> int:

@@ -76,7 +76,8 @@ class Interned:
             if is_full:
                 self.tables = self._empty()
                 place, digest = find(self.tables, body, spans, tag)
-            header = np.array([value, tag, _shape(spans)], np.int64)
+            shape = sum((end - start) << 16 * i for i, (start, end) in enumerate(pairs))
+            header = np.array([value, tag, shape], np.int64)
             self._write(header.tobytes() + key, place=place, digest=digest)
         return is_full
 

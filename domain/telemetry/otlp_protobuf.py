@@ -165,6 +165,7 @@ class Reader:
         points = sent.points
         is_refused = self._streams.columns["is_refused"][sent.stream]
         is_open = (points.state == PLAIN) & (is_refused | (points.slot == MISSING))
+        met: dict[tuple[int, bytes], int] = {}
         for i in np.flatnonzero(is_open | (points.state == ODD)).tolist():
             stream = self._streams.streams[sent.stream[i]]
             if points.state[i] == ODD:
@@ -173,22 +174,22 @@ class Reader:
             elif stream.refusal is not None:
                 sent.refuse(i, stream.shown, stream.refusal)
             else:
-                self._place(sent, i, body, found)
+                self._place(sent, i, body, found, met)
 
-    def _place(self, sent: Sent, i: int, body: Bytes, found: Structure) -> None:
-        """Find the slot of point i, the first time from its attributes."""
+    def _place(
+        self, sent: Sent, i: int, body: Bytes, found: Structure, met: dict[tuple[int, bytes], int]
+    ) -> None:
+        """Find the slot of point i, the first time from its attributes; `met` are those of this body."""
         number, span = int(sent.stream[i]), found.points[i, wire_structure.ATTRIBUTES :]
         stream = self._streams.streams[number]
-        slot = self._known.get(body, span, tag=number)
-        if slot == MISSING:
-            point = _point(body, found, i, stream)
-            try:
-                slot = stream.slot(point.attributes, self._slots)
-            except Refused as refusal:
-                sent.refuse(i, stream.shown, str(refusal))
-                return
-            self._known.add(body, span, slot, tag=number)
-        sent.points.slot[i] = slot
+        key = number, body[span[0] : span[1]].tobytes()
+        try:
+            if key not in met:
+                met[key] = stream.slot(_point(body, found, i, stream).attributes, self._slots)
+                self._known.add(body, span, met[key], tag=number)
+            sent.points.slot[i] = met[key]
+        except Refused as refusal:
+            sent.refuse(i, stream.shown, str(refusal))
 
 
 def _point(body: Bytes, found: Structure, i: int, stream: Stream) -> Any:

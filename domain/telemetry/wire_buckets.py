@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.telemetry import wire_fields
-from domain.telemetry.interning import Bytes, compiled, inlined, word
+from domain.telemetry.interning import Bytes, inlined, word
 from domain.telemetry.wire import LENGTH, LONG, VARINT, field, varint
 from domain.telemetry.wire_fields import Fields
 
@@ -101,7 +101,7 @@ def explicit(body: Bytes, fields: Fields, kept: Kept, i: int) -> bool:
     return bool(total == count)
 
 
-@compiled
+@inlined
 def exponential(body: Bytes, fields: Fields, kept: Kept, i: int) -> bool:
     """Keep the buckets of exponential histogram i if none is negative and they add up to its count."""
     count, zeros = fields.words[wire_fields.COUNT], fields.words[wire_fields.ZEROS]
@@ -115,7 +115,7 @@ def exponential(body: Bytes, fields: Fields, kept: Kept, i: int) -> bool:
     return bool(below == 0 and above == np.int64(count - zeros))
 
 
-@compiled
+@inlined
 def _range(body: Bytes, fields: Fields, role: int, kept: Kept, i: int, scale: int) -> np.int64:
     """Keep a range of exponential buckets; how many observations they have, or -1 if that is odd."""
     at, end = fields.begins[role], fields.ends[role]

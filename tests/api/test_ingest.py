@@ -279,7 +279,7 @@ async def test_an_overload_is_shed_and_what_was_acknowledged_is_there(
 ) -> None:
     headers, account = await ingest_key(db), await make.account(db)
     assert (await http.post("/v1/points", content=ndjson(line(account)), headers=headers)).status_code == 200
-    bodies = {value: ndjson(line(account, value=value), *padding(account)) for value in range(100, 160)}
+    bodies = {value: ndjson(line(account, value=value), *padding(account)) for value in range(100, 140)}
     most = 3 * len(bodies[100])
     async with with_intake(api, db, settings.model_copy(update={"ingest_waiting": most})) as intake:
         held: list[int] = []
@@ -304,7 +304,7 @@ async def test_an_overload_is_shed_and_what_was_acknowledged_is_there(
 
 
 def padding(account: Account) -> list[dict[str, Any]]:
-    return [line(account, labels={"issuer": f"bank-{number}"}, value=1) for number in range(200)]
+    return [line(account, labels={"issuer": f"bank-{number}"}, value=1) for number in range(50)]
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -354,11 +354,10 @@ async def test_what_became_of_points_is_counted_by_format(
         lines = counted.text().splitlines()
         return {one for one in lines if one.startswith("vitals_ingest_") and "_total" in one}
 
-    before = counts()
+    before, late = counts(), (MINUTE - timedelta(minutes=10)).isoformat()
+    body = ndjson(line(account, at=late), line(account, source="b"))
     for _ in range(2):
-        await http.post(
-            "/v1/points", content=ndjson(line(account), line(account, source="b")), headers=headers
-        )
+        await http.post("/v1/points", content=body, headers=headers)
     await http.post("/v1/points", content=ndjson(line(account, value=-1)), headers=headers)
     body = otlp(account.external_id, "nobody").SerializeToString()
     await http.post("/v1/metrics", content=body, headers={**headers, **PROTOBUF})

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from domain.catalog.models import Account
-from domain.core.db import Database
+from domain.core.db import Database, raw
 from domain.core.errors import IdempotencyKeyReused
 from domain.core.settings import Settings
 from domain.telemetry import columns
@@ -21,7 +21,7 @@ from domain.telemetry.admission import Admission
 from domain.telemetry.columns import Columns
 from domain.telemetry.formats import Columnar, Format, Ndjson, Otlp
 from domain.telemetry.ingest import Intake, Request, hashed
-from domain.telemetry.outages import Unavailable
+from domain.telemetry.outages import Unavailable, is_outage
 from domain.telemetry.points import MalformedRequest, PointsRejected
 from tests import make
 
@@ -70,7 +70,7 @@ def ndjson(*lines: Mapping[str, Any]) -> bytes:
 
 
 def request(body: bytes, *, key: str | None = None, subject: str = "key:a", **fields: Any) -> Request:
-    defaults = {"scope": "operator", "is_backfill": False, "received_at": NOW}
+    defaults: dict[str, Any] = {"scope": "operator", "is_backfill": False, "received_at": NOW}
     mark = sha256(body).digest()
     return Request(subject=subject, body=body, body_hash=mark, idempotency_key=key, **defaults | fields)
 
@@ -184,7 +184,12 @@ async def test_a_plain_body_is_refused_whole_and_every_reason_is_counted(
     intake: Intake, db: Database, worker_db: Database, counted: Counted
 ) -> None:
     account = await make.account(db)
-    bad = [{"at": "2020-01-01T00:00:00Z"}, {"value": -1}, {"metric": "fraud.rate"}, {"labels": {"é": "x"}}]
+    bad: list[dict[str, Any]] = [
+        {"at": "2020-01-01T00:00:00Z"},
+        {"value": -1},
+        {"metric": "fraud.rate"},
+        {"labels": {"é": "x"}},
+    ]
     body = ndjson(line(account), *(line(account, **fields) for fields in bad))
     with pytest.raises(PointsRejected):
         await intake.take(request(body), Ndjson())
@@ -321,6 +326,33 @@ async def test_a_database_that_is_away_is_told_and_nothing_is_acknowledged(
             await intake.take(request(body), Ndjson())
     await intake.flusher.stop()
     await away.dispose()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (asyncpg.DiskFullError("no space left on device"), True),
+        (asyncpg.ReadOnlySQLTransactionError("read-only"), True),
+        (asyncpg.AdminShutdownError("terminated"), True),
+        (asyncpg.InterfaceError("connection is closed"), True),
+        (TimeoutError(), True),
+        (ConnectionRefusedError(), True),
+        (asyncpg.UniqueViolationError("twice"), False),
+        (asyncpg.UndefinedTableError("no such table"), False),
+        (asyncpg.InvalidTextRepresentationError("no JSON"), False),
+        (KeyError("a mistake of ours"), False),
+    ],
+)
+def test_only_trouble_of_the_database_is_an_outage(error: Exception, expected: bool) -> None:
+    assert is_outage(error) is expected
+
+
+async def test_an_argument_of_a_wrong_kind_is_no_outage(db: Database) -> None:
+    async with db.read() as session:
+        connection = await raw(session)
+        with pytest.raises(asyncpg.DataError) as mistake:
+            await connection.fetchval("SELECT $1::int", "text")
+    assert not is_outage(mistake.value)
 
 
 def admission(db: Database, *, most_bytes: int = 100) -> Admission:

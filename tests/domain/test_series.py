@@ -165,7 +165,7 @@ async def test_measured_series_are_watched_once_by_what_they_are_part_of(
         rows = await session.scalars(select(Series).where(~Series.is_measured))
         found = {(row.metric, str(row.labels), row.number) for row in rows}
     derived = ("authorization_rate", "completion_rate", "payments.attempted")
-    fixed = ({}, {"issuer": "bank-1"}, {"issuer": "bank-2"})
+    fixed: list[dict[str, str]] = [{}, {"issuer": "bank-1"}, {"issuer": "bank-2"}]
     assert found == {(metric, str(one), None) for metric in derived for one in fixed}
 
 
