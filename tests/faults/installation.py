@@ -45,6 +45,10 @@ class Part:
         assert self.process is not None
         return self.process.pid
 
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def start(self) -> None:
         argv = [sys.executable, "-m", "ops", *self._command]
         self.process = spawn(argv, log=self.log, env=self._env, death_signal=signal.SIGKILL)
@@ -68,8 +72,8 @@ class Api(Part):
         self.url = f"http://127.0.0.1:{self.port}"
         super().__init__("serve", "--port", str(self.port), env=env, log=log)
 
-    def start(self) -> None:
-        super().start()
+    def wait(self) -> None:
+        """Return once it answers."""
         assert self.process is not None
         wait_until(self.is_alive, self.process, log=self.log, within_s=PATIENCE_S)
 
@@ -145,8 +149,18 @@ class Installation:
         self.relay.start()
         self.worker.start()
 
+    def wipe_broker(self) -> None:
+        """kill -9 of the broker, which forgets all that it held."""
+        assert self.broker.process is not None
+        self.broker.process.kill()
+        self.broker.process.wait()
+        for file in self.broker.home.glob("appendonlydir/*"):
+            file.unlink()
+
     def wait_until_folded(self) -> None:
         """Return once nothing waits in the log."""
+        assert self.relay.is_running
+        assert self.worker.is_running
         wait_for(lambda: self.fetch("SELECT count(*) FROM ingest_log")[0][0] == 0)
 
     def stop(self) -> None:
@@ -180,6 +194,8 @@ def installation(
         migrate.upgrade(Settings(DATABASE_URL=postgres.url(APP), owner_database_url=owner, data=place))
         for api in made.apis:
             api.start()
+        for api in made.apis:
+            api.wait()
         yield made
     finally:
         made.stop()
