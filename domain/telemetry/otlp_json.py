@@ -1,13 +1,11 @@
 """OTLP metrics requests in JSON, in columns: attributes that were seen before are not read again."""
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from domain.telemetry import otlp_messages, otlp_plain, otlp_streams, wire_points
+from domain.telemetry import otlp_json_buckets, otlp_messages, otlp_plain, otlp_streams, wire_points
 from domain.telemetry.interning import MISSING
 from domain.telemetry.otlp_attributes import Refused
 from domain.telemetry.otlp_messages import DataPoint, KeyValue
@@ -15,12 +13,10 @@ from domain.telemetry.otlp_rows import Sent, require_few
 from domain.telemetry.otlp_streams import HISTOGRAM, SUM, Header, Owner, Streams
 from domain.telemetry.points import MalformedRequest
 from domain.telemetry.slots import Slots
-from domain.telemetry.wire_buckets import EXPLICIT, MAX_COUNTS, Buckets
 from domain.telemetry.wire_points import ODD, PLAIN
 
 _MAX_STREAMS = 1 << 16
 _MAX_BYTES = 1 << 26  # of what is remembered
-_MAX_SUMMED = 2**40  # so that the counts of a histogram can be summed in 64 bits
 
 Points = Sequence[DataPoint]
 
@@ -125,7 +121,7 @@ class Reader:
         is_plain[[i for i, value in enumerate(values) if value is None]] = False
         is_plain[[i for i, point in enumerate(points) if point.flags]] = False
         explicit = explicit[is_plain[explicit]]
-        buckets, is_odd = _explicit([points[i] for i in explicit.tolist()], explicit)
+        buckets, is_odd = otlp_json_buckets.explicit([points[i] for i in explicit.tolist()], explicit)
         is_plain[explicit[is_odd]] = False
         columns.state[:] = np.where(is_plain, PLAIN, ODD)
         sent.buckets.append(buckets)
@@ -167,42 +163,3 @@ def _values(run: Points, shape: str) -> list[float | None]:
     if shape in ("gauge", "sum"):
         return [point.as_int if point.as_double is None else point.as_double for point in run]
     return [point.sum for point in run]
-
-
-def _explicit(points: Points, numbers: NDArray[np.int64]) -> tuple[Buckets, NDArray[np.bool_]]:
-    """The buckets of histograms that have observations, and which histograms are odd, as in `otlp_points`."""
-    counts = [point.bucket_counts or () for point in points]
-    bounds = _bounds(points)
-    sizes = np.array([len(row) for row in counts], np.int64)
-    inner = np.array([len(row) for row in bounds], np.int64)
-    is_bare = (sizes == 0) & (inner == 0)
-    is_odd = ~is_bare & ((sizes != inner + 1) | (sizes > MAX_COUNTS))
-    kept = np.flatnonzero(~is_bare & ~is_odd)
-    ends = np.cumsum(sizes[kept])
-    row = np.repeat(kept, sizes[kept])
-    count = np.fromiter(chain.from_iterable(counts[i] for i in kept.tolist()), np.int64)
-    lower, upper = np.full(len(row), -np.inf), np.full(len(row), np.inf)
-    is_first, is_last = np.zeros(len(row), bool), np.zeros(len(row), bool)
-    is_first[ends - sizes[kept]] = is_last[ends - 1] = True
-    lower[~is_first] = upper[~is_last] = np.concatenate([np.empty(0), *(bounds[i] for i in kept.tolist())])
-    is_wrong = ~(lower < upper) | ((upper < 0) & (count > 0)) | (count > _MAX_SUMMED)
-    is_odd[row[is_wrong | (np.isinf(upper) & ~is_last)]] = True
-    total = np.zeros(len(points), np.int64)
-    np.add.at(total, row, np.minimum(count, _MAX_SUMMED))
-    is_odd |= ~is_bare & (total != np.array([point.count for point in points], np.int64))
-    chosen = np.flatnonzero((count > 0) & (inner[row] > 0) & ~is_odd[row])
-    buckets = Buckets(
-        point=numbers[row[chosen]].astype(np.int32),
-        counts=count[chosen],
-        lower=lower[chosen],
-        upper=upper[chosen],
-        scale=np.full(len(chosen), EXPLICIT, np.int8),
-    )
-    return buckets, is_odd
-
-
-def _bounds(points: Points) -> list[NDArray[np.float64]]:
-    """Those of each; they are mostly the same, and read once."""
-    raws = [bytes(point.bounds) for point in points]
-    read = {raw: np.array(otlp_messages.bounds.decode(raw) or (), np.float64) for raw in set(raws)}
-    return [read[raw] for raw in raws]
