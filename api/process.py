@@ -28,12 +28,15 @@ class Process:
         # What is taken in does not wait for a connection behind what is asked.
         intake = Intake(Database(settings.database_url, APP), settings, metrics)
         intake.start()
+        stripe = Receiver(db, settings)
+        stripe.admission.start()
         wakes = Wakes(settings.direct_database_url, APP)
         wakes.start()
-        return cls(settings, db, KnownKeys(db), intake, Receiver(db, settings), wakes, metrics)
+        return cls(settings, db, KnownKeys(db), intake, stripe, wakes, metrics)
 
     async def stop(self) -> None:
         await self.intake.stop()
+        await self.stripe.admission.stop()
         await self.wakes.stop()
         await self.intake.db.dispose()
         await self.db.dispose()

@@ -15,6 +15,14 @@ from domain.delivery.streams import WAKE
 
 POLL_S = 5.0
 _RETRY_S = 1.0
+# The last is a connection that was lost between the messages of one query.
+_PASSING = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +67,7 @@ class Wakes:
         while True:
             try:
                 await self._listen_once()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except _PASSING as error:
                 log.warning("Listening for events failed, trying again: %s", error)
             await asyncio.sleep(_RETRY_S)
 

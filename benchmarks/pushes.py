@@ -76,6 +76,7 @@ class Template:
         content = self._content.copy()
         end = int(at * _NS)
         sums, buckets = rng.poisson(self._means * scale), rng.poisson(self._rates * scale)
+        buckets[buckets.sum(axis=1) == 0, 7] = 1  # what observed nothing would be no point
         counts = buckets.sum(axis=1)
         content[self._pod] = np.frombuffer(pod.encode(), np.uint8)
         _write(content, self._start, np.int64(end - seconds * _NS))

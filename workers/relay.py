@@ -32,7 +32,14 @@ OTHERS_AFTER = timedelta(seconds=10)
 _POLL_S, _SPACING_S = 1.0, 0.2
 _BACK_OFF_S, _MOST_BACK_OFF_S = 0.25, 5.0
 # Everything that a server's restart or a lost network looks like.
-_PASSING = (OSError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, BrokerAway)
+_PASSING = (
+    OSError,
+    DBAPIError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    BrokerAway,
+)
 
 log = logging.getLogger(__name__)
 

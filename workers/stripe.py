@@ -25,9 +25,9 @@ async def resolve(db: Database, at: datetime) -> int:
 @task("stripe.take_mapped")
 async def take_mapped(db: Database, at: datetime) -> int:
     """Events dealt with; each has a transaction of its own."""
-    began, settled = time.monotonic(), 0
+    began, settled, settings = time.monotonic(), 0, Settings.load()
     while time.monotonic() - began < _BUDGET_S:
-        now = await waiting.take_mapped(db, at)
+        now = await waiting.take_mapped(db, settings, at)
         settled += now
         if not now:
             break

@@ -11,20 +11,13 @@ from domain.telemetry import packs, rollups
 from domain.telemetry import service as telemetry
 from workers.runtime import task
 
-_TURNS = 20
 _BUDGET_S = 30.0
 
 
 @task("telemetry.fold")
 async def fold(db: Database, at: datetime) -> int:
-    """Points folded; each turn is a transaction of its own, and what is left waits for the next task."""
-    points = 0
-    for _ in range(_TURNS):
-        folded = await folding.fold(db, at)
-        points += folded
-        if not folded:
-            break
-    return points
+    """Points folded; each turn is a transaction of its own."""
+    return await _in_turns(lambda: folding.fold(db, at))
 
 
 @task("telemetry.roll_up")

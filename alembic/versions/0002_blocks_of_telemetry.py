@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from itertools import groupby
+from uuid import UUID
 
 import numpy as np
 import sqlalchemy as sa
@@ -168,6 +169,8 @@ def _number_series() -> None:
     )
     op.execute("ALTER TABLE sources ADD COLUMN number integer GENERATED ALWAYS AS IDENTITY NOT NULL")
     op.create_unique_constraint(op.f("uq_sources_number"), "sources", ["number"])
+    heard_at = sa.Column("heard_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False)
+    op.add_column("sources", heard_at)
 
 
 def _replace_watermarks(column: str, target: str, kind: sa.types.TypeEngine[object]) -> None:
@@ -209,6 +212,11 @@ def _create(tables: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]) -> None:
 
 def _create_blocks() -> None:
     _create(_TABLES)
+    op.create_index(
+        op.f("ix_dirty_windows_step_at_account_id"), "dirty_windows", ["step", "at", "account_id"]
+    )
+    where = sa.text("NOT is_packed")
+    op.create_index("ix_shard_days_unpacked", "shard_days", ["day"], postgresql_where=where)
     # What is compressed already is not compressed again.
     for table, column in _BLOB.items():
         op.execute(f"ALTER TABLE {table} ALTER COLUMN {column} SET STORAGE EXTERNAL")
@@ -242,24 +250,32 @@ def _set_batch_policies(clause: str) -> None:
 # Of the release before: batches of version 1, whose keys are account, series and source.
 _HEADER = struct.Struct("<3sBII")
 _ROWS = 20_000
+_GONE = UUID(int=0)  # a source that was forgotten
 _OLD_MINUTES = """
 SELECT account_id, series_id, source_id, extract(epoch FROM at)::bigint AS at, value, count
 FROM minutes ORDER BY account_id, at
 """
-_LOG = (
-    "INSERT INTO ingest_log (received_at, backfill, points, columns) VALUES (now(), true, :points, :columns)"
-)
+# Before all that waits: it is older.
+_FIRST_ID = "SELECT least(coalesce(min(id), 0), 0) - 1000000000 FROM ingest_log"
+_LOG = """
+INSERT INTO ingest_log (id, received_at, backfill, points, columns) OVERRIDING SYSTEM VALUE
+VALUES (:id, now(), true, :points, :columns)
+"""
 
 
 def _log_minutes() -> None:
     connection = op.get_bind()
-    rows = connection.execution_options(yield_per=_ROWS).execute(sa.text(_OLD_MINUTES))
-    for part in rows.partitions(_ROWS):
-        _log([tuple(row) for row in part])
-    connection.execution_options(yield_per=None)
+    first = connection.scalar(sa.text(_FIRST_ID))
+    # A cursor of the server's own: one of the driver's would keep the table in use.
+    op.execute(f"DECLARE old_minutes NO SCROLL CURSOR FOR {_OLD_MINUTES}")
+    fetch, number = sa.text(f"FETCH {_ROWS} FROM old_minutes"), first
+    while part := connection.execute(fetch).all():
+        _log([tuple(row) for row in part], id=number)
+        number += 1
+    op.execute("CLOSE old_minutes")
 
 
-def _log(rows: list[tuple[object, ...]]) -> None:
+def _log(rows: list[tuple[object, ...]], *, id: int) -> None:
     """Append a batch of (account, series, source, epoch second, value, count), each of which replaces."""
     keys = {key: index for index, key in enumerate(dict.fromkeys(row[:3] for row in rows))}
     at = np.array([row[3] for row in rows], "<i8")
@@ -272,7 +288,7 @@ def _log(rows: list[tuple[object, ...]]) -> None:
         bytes(len(rows)),
     )
     batch = _HEADER.pack(b"VTC", 1, len(keys), len(rows)) + zlib.compress(b"".join(parts), level=1)
-    op.get_bind().execute(sa.text(_LOG), {"points": len(rows), "columns": batch})
+    op.get_bind().execute(sa.text(_LOG), {"id": id, "points": len(rows), "columns": batch})
 
 
 def downgrade() -> None:
@@ -280,8 +296,9 @@ def downgrade() -> None:
     for table in ("accounts", "series", "sources", *SECURITY):
         op.execute(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")
     _require_folded()
-    for rows in _blocks():
-        _log(rows)
+    first = op.get_bind().scalar(sa.text(_FIRST_ID))
+    for number, rows in enumerate(_parts(_blocks())):
+        _log(rows, id=first + number)
     _set_batch_policies(SENDER)
     op.execute("DROP FUNCTION oldest_logged()")
     op.execute("DROP FUNCTION empty_minutes_partitions(date[])")
@@ -299,6 +316,7 @@ def downgrade() -> None:
     op.execute("ALTER TABLE ingest_log ALTER COLUMN columns SET STORAGE EXTENDED")
     op.drop_constraint(op.f("uq_sources_number"), "sources")
     op.drop_column("sources", "number")
+    op.drop_column("sources", "heard_at")
     op.drop_constraint(op.f("ck_series_numbered"), "series")
     op.drop_constraint(op.f("uq_series_account_id_number"), "series")
     op.drop_column("series", "kind")
@@ -306,6 +324,13 @@ def downgrade() -> None:
     _create_rows()
     for table in ("accounts", "series", "sources"):
         op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
+
+
+def _parts(many: Iterator[list[tuple[object, ...]]]) -> Iterator[list[tuple[object, ...]]]:
+    """The same, none of more than _ROWS rows."""
+    for rows in many:
+        for start in range(0, len(rows), _ROWS):
+            yield rows[start : start + _ROWS]
 
 
 def _require_folded() -> None:
@@ -334,13 +359,13 @@ def _blocks() -> Iterator[list[tuple[object, ...]]]:
     ).all()
     for account, group in groupby(minutes, key=lambda row: row.account_id):
         yield [
-            (account, series[account, number], sources[row.source], row.at, value, count)
+            (account, series[account, number], sources.get(row.source, _GONE), row.at, value, count)
             for row in group
             for number, value, count in blocks.rows(row.cells, shard=row.shard)
         ]
     for row in connection.execute(sa.text("SELECT account_id, number, day, cells FROM chunks")).all():
         yield [
-            (row.account_id, series[row.account_id, row.number], sources[source], at, value, count)
+            (row.account_id, series[row.account_id, row.number], sources.get(source, _GONE), at, value, count)
             for source, at, value, count in chunks.rows(row.cells, day=row.day)
         ]
 

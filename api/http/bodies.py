@@ -22,8 +22,10 @@ def _unlimited(_: int) -> None:
     """Whoever counts nothing has room for all."""
 
 
-async def read(request: Request, *, hold: Callable[[int], None] = _unlimited) -> bytes:
-    """The body, unpacked where it is gzipped; BodyRefused beyond MOST_BYTES before or after.
+async def read(
+    request: Request, *, most: int = MOST_BYTES, hold: Callable[[int], None] = _unlimited
+) -> bytes:
+    """The body, unpacked where it is gzipped; BodyRefused beyond `most` bytes before or after.
 
     `hold` is told of bytes before they are held, and raises where there is no room for them.
     """
@@ -32,7 +34,7 @@ async def read(request: Request, *, hold: Callable[[int], None] = _unlimited) ->
         raise BodyRefused(415, f"Content-Encoding {encoding[:40]!r} is not understood: send gzip or none.")
     try:
         async with asyncio.timeout(_MOST_S):
-            body = await _received(request, hold)
+            body = await _received(request, most, hold)
     except TimeoutError:
         raise BodyRefused(408, f"The body did not arrive within {_MOST_S:.0f} s.") from None
     except ClientDisconnect:
@@ -40,22 +42,22 @@ async def read(request: Request, *, hold: Callable[[int], None] = _unlimited) ->
     if encoding != "gzip":
         return body
     # Inflating holds no lock: meanwhile others are served.
-    content = await asyncio.get_running_loop().run_in_executor(None, _unpacked, body)
+    content = await asyncio.get_running_loop().run_in_executor(None, _unpacked, body, most)
     hold(len(content))
     return content
 
 
-async def _received(request: Request, hold: Callable[[int], None]) -> bytes:
+async def _received(request: Request, most: int, hold: Callable[[int], None]) -> bytes:
     told = request.headers.get("content-length", "")
     held = int(told) if told.isdecimal() else 0
-    if held > MOST_BYTES:
-        raise _too_large()
+    if held > most:
+        raise _too_large(most)
     hold(held)
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
-        if size > MOST_BYTES:
-            raise _too_large()
+        if size > most:
+            raise _too_large(most)
         if size > held:
             hold(size - held)
             held = size
@@ -63,18 +65,18 @@ async def _received(request: Request, hold: Callable[[int], None]) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _unpacked(body: bytes) -> bytes:
+def _unpacked(body: bytes, most: int) -> bytes:
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
-        content = inflater.decompress(body, MOST_BYTES + 1)
+        content = inflater.decompress(body, most + 1)
     except zlib.error:
         raise BodyRefused(400, "The body is not gzip.") from None
-    if len(content) > MOST_BYTES:
-        raise _too_large()
+    if len(content) > most:
+        raise _too_large(most)
     if not inflater.eof or inflater.unused_data:
         raise BodyRefused(400, "The gzip body ends too early or goes on behind its end.")
     return content
 
 
-def _too_large() -> BodyRefused:
-    return BodyRefused(413, f"The body is larger than {MOST_BYTES} bytes: send it in parts.")
+def _too_large(most: int) -> BodyRefused:
+    return BodyRefused(413, f"The body is larger than {most} bytes: send it in parts.")

@@ -113,6 +113,7 @@ async def _request(request: Request, principal: Principal, body: bytes, *, at: d
         idempotency_key=key,
         is_backfill=request.query_params.get("backfill") == "true",
         received_at=at,
+        door=request.url.path,
     )
 
 

@@ -24,6 +24,7 @@ _STATUSES: Mapping[type[DomainError], int] = {
     SecretUnreadable: 503,
     Unavailable: 503,
 }
+_MOST_BYTES = 1024 * 1024
 _RETRY_AFTER = {"Retry-After": "30"}
 
 
@@ -44,11 +45,14 @@ async def event(request: Request) -> Response:
 
 
 async def _receive(request: Request, process: Process, *, at: datetime) -> Receipt:
-    with process.intake.admission.enter(at) as room, outages.told():
+    """Take an event; what cannot be proven whatever its body says is refused before the body is read."""
+    header = request.headers.get(signature.HEADER)
+    signature.parse(header)
+    with process.stripe.admission.enter(at) as room, outages.told():
         named = _id(request.query_params.get("endpoint"))
         endpoint = await process.stripe.endpoint(named, at=at)
-        body = await bodies.read(request, hold=room.take)
-        signature.verify(request.headers.get(signature.HEADER), body, endpoint.secrets, at=at)
+        body = await bodies.read(request, most=_MOST_BYTES, hold=room.take)
+        signature.verify(header, body, endpoint.secrets, at=at)
         return await process.stripe.receive(endpoint, body, at=at)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 OWNER, APP, WORKER, BACKUP = "vitals_owner", "vitals_app", "vitals_worker", "vitals_backup"
@@ -51,6 +51,14 @@ class Settings(BaseSettings):
         for name in ("worker_database_url", "owner_database_url", "direct_database_url"):
             if not getattr(self, name):
                 self.__dict__[name] = self.database_url
+
+    @model_validator(mode="after")
+    def _keep_finer_shorter(self) -> "Settings":
+        """A rollup is made of finer ones, and must not be made anew of a part of them."""
+        kept = [self.keep_minutes, self.keep_five_minutes, self.keep_hours, self.keep_days]
+        if kept != sorted(kept):
+            raise ValueError("VITALS_KEEP_MINUTES, _FIVE_MINUTES, _HOURS and _DAYS must rise in this order")
+        return self
 
     @classmethod
     def load(cls) -> "Settings":

@@ -56,6 +56,11 @@ class Event:
     body: bytes
 
 
+def is_id(text: str) -> bool:
+    """Whether Stripe may have given it to an object."""
+    return _ID.fullmatch(text) is not None
+
+
 def parse(body: bytes) -> Event:
     """Raises NoEvent for everything that is not an event."""
     try:
@@ -66,9 +71,9 @@ def parse(body: bytes) -> Event:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise NoEvent("The body is not JSON.") from None
     account = envelope.account or _last_of(envelope.context)
-    _require(_ID.fullmatch(envelope.id), "id")
+    _require(is_id(envelope.id), "id")
     _require(_TYPE.fullmatch(envelope.type), "type")
-    _require(account is None or _ID.fullmatch(account), "account")
+    _require(account is None or is_id(account), "account")
     return Event(
         id=envelope.id,
         type=envelope.type,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from domain.stripe import events
 from domain.stripe.events import Event
 from domain.stripe.shapes import (
     Before,
@@ -58,7 +59,7 @@ def merchant(event: Event) -> str | None:
         return None
     named = _read(event.object, Merchant)
     told = (named.on_behalf_of, named.transfer_data and named.transfer_data.destination, named.destination)
-    return next((text for text in map(_id, told) if text), None)
+    return next((text for text in map(_id, told) if text and events.is_id(text)), None)
 
 
 def _succeeded(event: Event) -> list[Fact]:

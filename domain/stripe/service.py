@@ -19,10 +19,12 @@ from domain.stripe.models import KEPT, State, StripeEvent
 from domain.stripe.remembered import Remembered
 from domain.stripe.sealing import Seal
 from domain.stripe.writing import NoPlace
+from domain.telemetry.admission import Admission
 from domain.telemetry.columns import Columns
 from domain.telemetry.placing import Registry
 from domain.telemetry.senders import ASKED_AGAIN_AFTER
 
+_MOST_WAITING = 16 * 1024 * 1024  # bytes of bodies, which until they are read may be anybody's
 _ROTATIONS_SEEN_AFTER = timedelta(seconds=5)
 
 
@@ -56,10 +58,12 @@ class Receiver:
     """Takes in the events of one process; remembers endpoints, whose accounts are whose, and series."""
 
     def __init__(self, db: Database, settings: Settings) -> None:
-        self._db = db
+        self._db, self._settings = db, settings
+        lag = timedelta(seconds=settings.ingest_most_lag)
+        self.admission = Admission(db, most_bytes=_MOST_WAITING, most_lag=lag)
         self._seal = Seal(settings.secret_keys.get_secret_value())
         self._platforms = settings.stripe_secrets.get_secret_value()
-        self._registry = Registry(db)
+        self._registry = self._new_registry()
         self._endpoints: Remembered[UUID, Endpoint] = Remembered(_ROTATIONS_SEEN_AFTER)
         self._owners: Remembered[tuple[UUID, str | None, bool], _Owner] = Remembered(ASKED_AGAIN_AFTER)
 
@@ -129,9 +133,13 @@ class Receiver:
                     return found
             return await session.get(Account, endpoint.account_id) if endpoint.account_id else None
 
+    def _new_registry(self) -> Registry:
+        most_series, most_sources = self._settings.most_series, self._settings.most_sources
+        return Registry(self._db, most_series=most_series, most_sources=most_sources)
+
     def _open_registry(self) -> Registry:
         if self._registry.is_full:
-            self._registry = Registry(self._db)
+            self._registry = self._new_registry()
         return self._registry
 
 

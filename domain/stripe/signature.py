@@ -23,7 +23,7 @@ def verify(header: str | None, body: bytes, secrets: Iterable[str], *, at: datet
 
     The time is told to be wrong only to who can sign.
     """
-    signed_at, given = _parse(header)
+    signed_at, given = parse(header)
     message = str(signed_at).encode() + b"." + body
     expected = [hmac.digest(secret.encode(), message, "sha256").hex() for secret in secrets]
     # All are compared, so that the time taken tells nothing.
@@ -35,7 +35,8 @@ def verify(header: str | None, body: bytes, secrets: Iterable[str], *, at: datet
         raise SignatureRefused(f"The body was signed more than {minutes:.0f} minutes before or after now.")
 
 
-def _parse(header: str | None) -> tuple[int, Sequence[str]]:
+def parse(header: str | None) -> tuple[int, Sequence[str]]:
+    """The epoch second of signing, and the signatures. Raises SignatureRefused for another form."""
     if not header:
         raise SignatureRefused("The header Stripe-Signature is missing.")
     if len(header) > _MOST_LENGTH:

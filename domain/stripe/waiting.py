@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from domain.catalog.models import Account
 from domain.core.db import Database
 from domain.core.failures import Failures
+from domain.core.settings import Settings
 from domain.stripe import endpoints, events, facts, queries, writing
 from domain.stripe.events import KEEP
 from domain.stripe.facts import Unreadable
@@ -22,12 +23,13 @@ _FORGOTTEN_AFTER = KEEP + timedelta(days=1)
 _MOST_TAKEN, _MOST_FORGOTTEN = 500, 5_000
 
 
-async def take_mapped(db: Database, at: datetime) -> int:
+async def take_mapped(db: Database, settings: Settings, at: datetime) -> int:
     """Take in events that waited for a mapping which is there now; how many. Safe in twos.
 
     Their minutes were judged without them: they are history. One that cannot be taken in stops no other.
     """
-    settled, failures, registry = 0, Failures("Some events of Stripe cannot be taken in."), Registry(db)
+    settled, failures = 0, Failures("Some events of Stripe cannot be taken in.")
+    registry = Registry(db, most_series=settings.most_series, most_sources=settings.most_sources)
     async with db.read() as session:
         waiting = await queries.mappable(session, limit=_MOST_TAKEN)
     for row, endpoint, account in waiting:

@@ -39,6 +39,7 @@ from domain.telemetry.written import Written
 
 MAX_POINTS = 100_000
 MAX_SERIES = 10_000
+MAX_ACCOUNTS = 1_000
 _MAX_NUMBER = 2**31 - 1
 _MAX_SECONDS = 253_402_300_799  # the last of the year 9999; what is above are milliseconds
 
@@ -203,6 +204,7 @@ def parse_series(body: bytes) -> list[tuple[str, str, Labels]]:
 
 
 def _read(decoder: msgspec.json.Decoder[Read], body: bytes, expected: Mapping[str, str]) -> Read:
+    refusals.require_few_objects(body)
     try:
         if not body.isascii():
             body.decode()
@@ -217,10 +219,15 @@ def _read(decoder: msgspec.json.Decoder[Read], body: bytes, expected: Mapping[st
 
 
 def _shape_flaws(body: Body) -> Iterator[Flaw]:
-    """Columns that are empty, or not all of one length."""
+    """Accounts without a name, and columns that are empty or not all of one length."""
     if not body.accounts:
         yield "accounts", "must not be empty"
+    if len(body.accounts) > MAX_ACCOUNTS:
+        yield "accounts", f"must be at most {MAX_ACCOUNTS}"
+        return
     for place, one in enumerate(body.accounts):
+        for field, message in points.account_flaws(one.account):
+            yield f"accounts[{place}].{field}", message
         size = len(one.series)
         if not size:
             yield f"accounts[{place}].series", "must not be empty"
@@ -291,7 +298,7 @@ def _repetitions(parsed: Parsed, rows: Written) -> Iterator[Problem]:
 
 
 def _series_flaws(series: Series) -> Iterator[Flaw]:
-    nested = [key for key, value in series.labels.items() if type(value) is not str]
+    nested = points.nested(series.labels)
     if nested:
         return ((f"labels.{key[: refusals.MAX_NAME]}", "must be text") for key in nested)
     return points.identity_flaws(series.account, series.metric, points.labels(series.labels))

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 import asyncpg
 import numpy as np
@@ -19,6 +18,9 @@ from domain.telemetry.points import Mode
 log = logging.getLogger(__name__)
 _BATCHES, _POINTS = 256, 200_000
 _LOCK = "telemetry.fold"
+_BLOCKS, _UNPACKED = 10_000, 1
+"""So many blocks are written at once, and so many days of a shard unpacked: the rest stays in the log."""
+_REST = "UPDATE ingest_log SET points = $2, columns = $3 WHERE id = $1"
 _OLDEST = """
 SELECT id, received_at, backfill, points, columns FROM ingest_log
 WHERE failure IS NULL ORDER BY id LIMIT $1
@@ -45,11 +47,16 @@ async def fold(db: Database, at: datetime) -> int:
         if not rows:
             return 0
         logged = await _read(connection, rows)
-        if logged:
-            accounts = await _fold(connection, logged)
-            await series.watch(session, accounts, at=at)
-            await connection.execute("DELETE FROM ingest_log WHERE id = ANY($1)", [one.id for one in logged])
-    return sum(len(one.points) for one in logged)
+        if not logged:
+            return 0
+        sent = columns.concat([one.points for one in logged])
+        batch = np.repeat(np.arange(len(logged)), [len(one.points) for one in logged])
+        is_now = await _is_done_now(connection, sent)
+        now = np.flatnonzero(is_now)
+        await _fold(connection, sent.take(now), logged, batch[now], at=at)
+        await series.watch(session, sent.accounts, at=at)
+        await _leave(connection, logged, sent, batch, is_now)
+    return len(now)
 
 
 async def _oldest(connection: asyncpg.Connection) -> Sequence[asyncpg.Record]:
@@ -80,18 +87,53 @@ async def _decode(connection: asyncpg.Connection, batch: bytes) -> Columns:
     return columns.decode(batch)
 
 
-async def _fold(connection: asyncpg.Connection, logged: Sequence[Logged]) -> Sequence[UUID]:
-    """Write what the batches come to, and what follows of it; the accounts that they are of."""
-    sent = columns.concat([one.points for one in logged])
-    order = np.repeat(np.arange(len(logged)), [len(one.points) for one in logged])
-    await marks.move(connection, sent, logged, order)
+async def _is_done_now(connection: asyncpg.Connection, sent: Columns) -> NDArray[np.bool_]:
+    """Which points are folded now: those of few blocks, and of few days that must be unpacked first.
+
+    The others stay in the log. All points of a block in one minute are done together, in their order.
+    """
+    packed = await marks.packed(connection, sent)
+    is_now = packed <= _UNPACKED
+    first = np.flatnonzero(is_now)
+    is_now[first[minutes.rank(sent.take(first)) >= _BLOCKS]] = False
+    return is_now
+
+
+async def _leave(
+    connection: asyncpg.Connection,
+    logged: Sequence[Logged],
+    sent: Columns,
+    batch: NDArray[np.int64],
+    is_now: NDArray[np.bool_],
+) -> None:
+    """Take what was folded out of the log."""
+    left = np.unique(batch[~is_now]).tolist()
+    done = [one.id for index, one in enumerate(logged) if index not in left]
+    await connection.execute("DELETE FROM ingest_log WHERE id = ANY($1)", done)
+    for index in left:
+        rest = sent.take(np.flatnonzero(~is_now & (batch == index)))
+        await connection.execute(_REST, logged[index].id, len(rest), columns.encode(rest))
+
+
+async def _fold(
+    connection: asyncpg.Connection,
+    sent: Columns,
+    logged: Sequence[Logged],
+    batch: NDArray[np.int64],
+    *,
+    at: datetime,
+) -> None:
+    """Write what the points come to, and what follows of it; `batch[i]` is that of point i."""
+    if not len(sent):
+        return
+    await marks.hear(connection, sent, at)
+    await marks.move(connection, sent, logged, batch)
     points = await _with_increases(connection, sent)
     if len(points):
         days = await marks.touch_days(connection, points)
         await packs.unpack(connection, days)
         await minutes.write(connection, points)
         await marks.soil(connection, points)
-    return sent.accounts
 
 
 async def _with_increases(connection: asyncpg.Connection, sent: Columns) -> Columns:

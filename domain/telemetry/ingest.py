@@ -39,7 +39,8 @@ class Request:
     """One request to take points: who sends it, and what makes a repetition the same.
 
     `scope` is whose rows the sender may write, `subject` the key it sends with: two keys of one account
-    are two senders. `body_hash` is that of `hashed`.
+    are two senders. `body_hash` is that of `hashed`. `door` is the path that it came to: the same bytes
+    say something else at another one.
     """
 
     scope: str
@@ -49,12 +50,14 @@ class Request:
     idempotency_key: str | None
     is_backfill: bool
     received_at: datetime
+    door: str = ""
 
     @cached_property
     def key(self) -> bytes:
-        """The hash of the sender and the key it gave, or else of the sender and the body."""
+        """The hash of the sender and the key it gave, or else of the sender and what the body is to do."""
         given = self.idempotency_key
-        part = b"body:" + self.body_hash if given is None else b"key:" + given.encode()
+        what = f"body:{self.door}:{'backfill' if self.is_backfill else 'live'}:".encode() + self.body_hash
+        part = what if given is None else b"key:" + given.encode()
         return _sha256(self.subject.encode() + b"\0" + part)
 
     @property

@@ -10,20 +10,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from domain.telemetry.compiling import compiled, inlined
 
 MISSING = -1
 MAX_SEGMENT = 32_767  # bytes; a key with a longer one is never kept
 _MAX_PROBES = 64
 _HEADER = 24  # bytes of a record before those of its key: value, tag, lengths of the segments
 
-# For code that keeps no array: to count references, and to hand arrays over in calls, costs more than a hash.
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "_nrt": False}
-compiled: Any = njit(**_OPTIONS)
-inlined: Any = njit(**_OPTIONS, forceinline=True)
 _built: Any = intrinsic
 
 Bytes = NDArray[np.uint8]

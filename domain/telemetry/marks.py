@@ -33,6 +33,15 @@ SELECT *, 1, false FROM unnest($1::uuid[], $2::int[], $3::date[])
 ON CONFLICT (account_id, shard, day) DO UPDATE SET changes = d.changes + 1
 RETURNING account_id, shard, day, is_packed
 """
+_PACKED = """
+SELECT w.ordinality - 1 AS place
+FROM unnest($1::uuid[], $2::int[], $3::date[]) WITH ORDINALITY AS w (account_id, shard, day)
+JOIN shard_days d USING (account_id, shard, day) WHERE d.is_packed ORDER BY w.day, 1
+"""
+# Seldom, since it is asked for days only.
+_HEAR = """
+UPDATE sources SET heard_at = $2 WHERE number = ANY ($1) AND heard_at < $2::timestamptz - interval '1 hour'
+"""
 # A window that is marked already is held too: it must not be rolled up before this is committed.
 _SOIL = """
 INSERT INTO dirty_windows (account_id, step, at)
@@ -82,16 +91,35 @@ async def move(
     )
 
 
+async def hear(connection: asyncpg.Connection, points: Columns, at: datetime) -> None:
+    """Note that the sources are in use."""
+    await connection.execute(_HEAR, list(points.sources), at)
+
+
 async def touch_days(connection: asyncpg.Connection, points: Columns) -> list[ShardDay]:
     """Count a change of each shard's day, and hold it; those of them that are packed."""
-    shard = points.account.astype(np.int64) * _SHARDS + points.number // SHARD
-    pairs = np.unique((shard << _BITS) + points.at // DAY_S)
-    found = sorted(
-        (points.accounts[shard // _SHARDS], shard % _SHARDS, time(day * DAY_S).date())
-        for shard, day in zip((pairs >> _BITS).tolist(), (pairs & _LOW).tolist(), strict=True)
-    )
+    found = sorted(_shard_days(points)[1])
     rows = await connection.fetch(_TOUCH, *map(list, zip(*found, strict=True)))
     return [(row["account_id"], row["shard"], row["day"]) for row in rows if row["is_packed"]]
+
+
+async def packed(connection: asyncpg.Connection, points: Columns) -> NDArray[np.int64]:
+    """For each point the number, from 1, of the packed day of a shard that it is of; 0 for the others."""
+    place, days = _shard_days(points)
+    rows = await connection.fetch(_PACKED, *map(list, zip(*days, strict=True)))
+    number = np.zeros(len(days), np.int64)
+    number[[row["place"] for row in rows]] = 1 + np.arange(len(rows))
+    return number[place]
+
+
+def _shard_days(points: Columns) -> tuple[NDArray[np.int64], list[ShardDay]]:
+    """For each point the index of its shard's day among those of all."""
+    shard = points.account.astype(np.int64) * _SHARDS + points.number // SHARD
+    pairs, place = np.unique((shard << _BITS) + points.at // DAY_S, return_inverse=True)
+    return place, [
+        (points.accounts[shard // _SHARDS], shard % _SHARDS, time(day * DAY_S).date())
+        for shard, day in zip((pairs >> _BITS).tolist(), (pairs & _LOW).tolist(), strict=True)
+    ]
 
 
 async def soil(connection: asyncpg.Connection, points: Columns) -> None:

@@ -57,6 +57,11 @@ def time(second: int) -> datetime:
     return datetime.fromtimestamp(second, UTC)
 
 
+def rank(points: Columns) -> NDArray[np.int64]:
+    """The place of each point's block among all of their blocks, by account, shard, minute and source."""
+    return _blocks(points)[0]
+
+
 def _blocks(points: Columns) -> tuple[NDArray[np.int64], Keys]:
     """The block of each point, and the keys of all blocks."""
     rank = np.argsort(np.argsort([key.bytes for key in points.accounts]))

@@ -11,6 +11,8 @@ from sqlalchemy import (
     Index,
     LargeBinary,
     UniqueConstraint,
+    func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
@@ -72,6 +74,7 @@ class Source(Base):
     scope: Mapped[str]
     name: Mapped[str]
     created_at: Mapped[datetime]
+    heard_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Minute(Base):
@@ -114,6 +117,7 @@ class DirtyWindow(Base):
     """The `step` minutes of an account from `at`, which changed since they were last rolled up."""
 
     __tablename__ = "dirty_windows"
+    __table_args__ = (Index(None, "step", "at", "account_id"),)
 
     account_id: Mapped[UUID] = mapped_column(primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True)
@@ -124,6 +128,7 @@ class ShardDay(Base):
     """A day (UTC) of an account's shard: how often its minutes changed, and whether they are in chunks."""
 
     __tablename__ = "shard_days"
+    __table_args__ = (Index("ix_shard_days_unpacked", "day", postgresql_where=text("NOT is_packed")),)
 
     account_id: Mapped[UUID] = mapped_column(primary_key=True)
     shard: Mapped[int] = mapped_column(primary_key=True)

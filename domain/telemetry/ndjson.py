@@ -184,7 +184,7 @@ def _read_line(line: bytes, *, number: int, bounds: Bounds) -> Point | list[Prob
         read = _line_decoder.decode(line)
     except (msgspec.DecodeError, RecursionError) as error:
         return [Problem(number, *refusals.explain(error, _EXPECTED, text=line))]
-    nested = [key for key, value in read.labels.items() if type(value) is not str]
+    nested = points.nested(read.labels)
     if nested:
         return [Problem(number, f"labels.{key[: refusals.MAX_NAME]}", "must be text") for key in nested]
     point = Point(

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.telemetry import interning, scanning
-from domain.telemetry.interning import Bytes, Tables, compiled, inlined, word
+from domain.telemetry.compiling import compiled, inlined
+from domain.telemetry.interning import Bytes, Tables, word
 from domain.telemetry.scanning import CLOSE, COLON, COMMA, NEWLINE, OPEN, QUOTE
 
 ODD, UNKNOWN, PLAIN = 0, 1, 2

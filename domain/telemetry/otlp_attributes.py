@@ -12,6 +12,10 @@ Message = Any
 Texts = dict[str, str | None]
 
 
+MAX_NEW = 10_000  # of a body: what was not seen before is read slowly
+TOO_MANY = "is one of too many new series in a body: send it in parts"
+
+
 class Refused(Exception):
     """A data point cannot be kept; the text continues the name of its metric."""
 

@@ -7,16 +7,17 @@ import numpy as np
 
 from domain.telemetry import otlp_json_buckets, otlp_messages, otlp_plain, otlp_streams, wire_points
 from domain.telemetry.interning import MISSING
-from domain.telemetry.otlp_attributes import Refused
+from domain.telemetry.otlp_attributes import MAX_NEW, Refused
 from domain.telemetry.otlp_messages import DataPoint, KeyValue
 from domain.telemetry.otlp_rows import Sent, require_few
 from domain.telemetry.otlp_streams import HISTOGRAM, SUM, Header, Owner, Streams
 from domain.telemetry.points import MalformedRequest
+from domain.telemetry.refusals import require_few_objects
 from domain.telemetry.slots import Slots
 from domain.telemetry.wire_points import ODD, PLAIN
 
 _MAX_STREAMS = 1 << 16
-_MAX_BYTES = 1 << 26  # of what is remembered
+_MAX_BYTES, _ENTRY = 1 << 26, 512  # of what is remembered, and about what an entry takes beside its text
 
 Points = Sequence[DataPoint]
 
@@ -34,6 +35,8 @@ class Reader:
     def _forget(self) -> None:
         self._streams = Streams()
         self._size = 0
+        # Of the body that is read: the streams that were new, and those that stand for too many, by shape.
+        self._new, self._crowded_out = 0, dict[str, int]()
         self._owners: list[Owner] = []
         self._owner_numbers: dict[bytes, int] = {}
         self._numbers: dict[tuple[int, int, Header], int] = {}
@@ -43,6 +46,7 @@ class Reader:
         """The data points of a body, and the streams that their numbers are of. Raises MalformedRequest."""
         if len(self._streams) >= _MAX_STREAMS or self._size >= _MAX_BYTES:
             self._forget()
+        require_few_objects(body)
         try:
             request = otlp_messages.request.decode(body.decode())
             return self._read(request), self._streams
@@ -55,6 +59,7 @@ class Reader:
             raise MalformedRequest(text) from None
 
     def _read(self, request: otlp_messages.Request) -> Sent:
+        self._new, self._crowded_out = 0, dict[str, int]()
         points: list[DataPoint] = []
         runs: list[tuple[int, int]] = []
         for number, run in self._runs(request):
@@ -86,7 +91,7 @@ class Reader:
         if number is None:
             self._owners.append(otlp_streams.owner(_attributes(raw)))
             number = self._owner_numbers[raw] = len(self._owners) - 1
-            self._size += len(raw)
+            self._size += _ENTRY + len(raw)
         return number
 
     def _number(self, resource: int, scope: int, header: Header) -> int:
@@ -94,11 +99,21 @@ class Reader:
         key = resource, scope, header
         number = self._numbers.get(key)
         if number is None:
+            self._new += 1
+            if self._new > MAX_NEW:
+                return self._crowd_out(header.shape)
             owners = self._owners[resource], self._owners[scope]
             number = self._numbers[key] = self._streams.add(otlp_streams.stream(*owners, header))
             self._known.append({})
-            self._size += len(header.name) + len(header.unit)
+            self._size += _ENTRY + len(header.name) + len(header.unit)
         return number
+
+    def _crowd_out(self, shape: str) -> int:
+        """The number of what stands for streams that are too many."""
+        if shape not in self._crowded_out:
+            self._crowded_out[shape] = self._streams.add(otlp_streams.crowded_out(shape))
+            self._known.append({})
+        return self._crowded_out[shape]
 
     def _fill(self, sent: Sent, points: Points, runs: Sequence[tuple[int, int]]) -> None:
         """Read what is plain; what is not is left ODD."""
@@ -147,8 +162,9 @@ class Reader:
         stream, known = self._streams.streams[number], self._known[number]
         try:
             if raw not in known:
+                sent.count_single()
                 known[raw] = stream.slot(attributes, self._slots)
-                self._size += len(raw)
+                self._size += _ENTRY + len(raw)
             sent.points.slot[i] = known[raw]
         except Refused as refusal:
             sent.refuse(i, stream.shown, str(refusal))

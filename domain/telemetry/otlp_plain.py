@@ -6,9 +6,9 @@ from itertools import islice
 import numpy as np
 
 from domain.telemetry import otlp_points, otlp_streams, wire_points
-from domain.telemetry.otlp_attributes import Message, Refused
+from domain.telemetry.otlp_attributes import MAX_NEW, Message, Refused
 from domain.telemetry.otlp_rows import MAX_DATA_POINTS, Sent, require_few
-from domain.telemetry.otlp_streams import Stream, Streams
+from domain.telemetry.otlp_streams import Header, Owner, Stream, Streams
 from domain.telemetry.slots import Slots
 
 
@@ -31,6 +31,7 @@ def put(
 ) -> None:
     """Read data point i by itself."""
     try:
+        sent.count_single()
         reading = otlp_points.read(point, stream)
         if reading is None:
             sent.points.state[i] = wire_points.EMPTY
@@ -49,6 +50,12 @@ def _points(request: Message, streams: Streams) -> Iterator[tuple[int, Message]]
             for metric in of_scope.metrics:
                 header = otlp_streams.header(metric)
                 if header is not None:
-                    number = streams.add(otlp_streams.stream(resource, scope, header))
+                    number = streams.add(_stream(resource, scope, header, made=len(streams)))
                     for point in getattr(metric, header.shape).data_points:
                         yield number, point
+
+
+def _stream(resource: Owner, scope: Owner, header: Header, *, made: int) -> Stream:
+    if made >= MAX_NEW:
+        return otlp_streams.crowded_out(header.shape)
+    return otlp_streams.stream(resource, scope, header)

@@ -26,7 +26,7 @@ from domain.telemetry import (
     wire_structure,
 )
 from domain.telemetry.interning import MISSING, Bytes, Interned
-from domain.telemetry.otlp_attributes import Refused
+from domain.telemetry.otlp_attributes import MAX_NEW, Refused
 from domain.telemetry.otlp_rows import Sent, require_few
 from domain.telemetry.otlp_streams import SHAPES, Header, Owner, Stream, Streams
 from domain.telemetry.points import MalformedRequest
@@ -127,11 +127,20 @@ class Reader:
         owners, headers = self._owner_numbers.tables, self._headers.tables
         wire_structure.streams(body, found.metrics, owners, headers, numbers)
         met: dict[tuple[int, int], int] = {}
-        for row in np.flatnonzero(numbers == MISSING).tolist():
+        missing = np.flatnonzero(numbers == MISSING)
+        self._crowd_out(missing[MAX_NEW:], found, numbers)
+        for row in missing[:MAX_NEW].tolist():
             metric = found.metrics[row]
             resource, scope = (self._owner(body, metric, kind, met) for kind in (RESOURCE, SCOPE))
             numbers[row] = self._number(body, metric, resource, scope)
         return numbers
+
+    def _crowd_out(self, rows: Ints, found: Structure, numbers: NDArray[np.int32]) -> None:
+        """Give metrics that are too many the number of what stands for those of their shape."""
+        shapes = found.metrics[rows, wire_structure.SHAPE]
+        for shape in np.unique(shapes).tolist():
+            stream = otlp_streams.crowded_out(SHAPES[shape - wire_grammar.GAUGE])
+            numbers[rows[shapes == shape]] = self._streams.add(stream)
 
     def _owner(self, body: Bytes, metric: Ints, kind: int, met: dict[tuple[int, int], int]) -> int:
         """The number of a metric's RESOURCE or SCOPE; `met` are those of this body, by kind and place."""
@@ -185,6 +194,7 @@ class Reader:
         key = number, body[span[0] : span[1]].tobytes()
         try:
             if key not in met:
+                sent.count_single()
                 met[key] = stream.slot(_point(body, found, i, stream).attributes, self._slots)
                 self._known.add(body, span, met[key], tag=number)
             sent.points.slot[i] = met[key]
@@ -208,7 +218,7 @@ def _header(body: Bytes, metric: Ints) -> Header:
         name=body[name:name_end].tobytes().decode(),
         unit=body[unit:unit_end].tobytes().decode(),
         shape=SHAPES[metric[wire_structure.SHAPE] - wire_grammar.GAUGE],
-        temporality=int(metric[wire_structure.TEMPORALITY]),
+        temporality=otlp_streams.temporality(int(metric[wire_structure.TEMPORALITY])),
         is_monotonic=bool(metric[wire_structure.MONOTONIC]),
     )
 

@@ -12,9 +12,18 @@ from numpy.typing import NDArray
 
 from domain.telemetry import otlp_sketches, points, sketches, slots, wire_buckets
 from domain.telemetry.decoded import Decoded
+from domain.telemetry.otlp_attributes import MAX_NEW, TOO_MANY, Refused
 from domain.telemetry.otlp_points import Bucket, Reading
 from domain.telemetry.otlp_streams import Streams
-from domain.telemetry.points import MAX_AHEAD_S, MalformedRequest, Mode, Point, Problem
+from domain.telemetry.points import (
+    MAX_AHEAD_S,
+    MAX_COUNT,
+    MAX_READING,
+    MalformedRequest,
+    Mode,
+    Point,
+    Problem,
+)
 from domain.telemetry.sketches import Sketches
 from domain.telemetry.slots import Slots
 from domain.telemetry.wire_buckets import Buckets
@@ -35,6 +44,13 @@ class Sent:
     buckets: list[Buckets] = field(default_factory=list)
     singles: list[tuple[int, Bucket]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    read_singly: int = 0
+
+    def count_single(self) -> None:
+        """Before a point is read by itself; raises Refused where it is one too many."""
+        self.read_singly += 1
+        if self.read_singly > MAX_NEW:
+            raise Refused(TOO_MANY)
 
     def put(self, i: int, slot: int, reading: Reading) -> None:
         """What point i says, where it was read by itself."""
@@ -122,7 +138,9 @@ def _is_unfit(rows: _Rows, *, oldest: int, newest: int) -> NDArray[np.bool_]:
     is_reading = rows.mode == Mode.CUMULATIVE
     is_untimely = (rows.time == 0) | (rows.at > newest) | (rows.at < oldest)
     is_early = is_reading & (rows.start > rows.time)
-    unfit: NDArray[np.bool_] = slots.misfits(rows.flags, rows.value, rows.count) | is_untimely | is_early
+    most = np.where(is_reading, MAX_READING, MAX_COUNT)
+    is_misfit = slots.misfits(rows.flags, rows.value, rows.count, most=most)
+    unfit: NDArray[np.bool_] = is_misfit | is_untimely | is_early
     return unfit
 
 
@@ -131,7 +149,8 @@ def _flaw(rows: _Rows, row: int, *, metric: str, oldest: int, newest: int) -> st
     if not rows.time[row]:
         return "has no time"
     count, value = int(rows.count[row]), float(rows.value[row])
-    point = Point(account="", metric=metric, at=0, value=value / (count or 1), count=count or None)
+    mode = Mode(int(rows.mode[row]))
+    point = Point(account="", metric=metric, at=0, value=value / (count or 1), count=count or None, mode=mode)
     for flaw in (
         *points.value_flaws(point),
         *points.time_flaws(int(rows.at[row]), oldest=oldest, newest=newest),

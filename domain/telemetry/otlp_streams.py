@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from domain.telemetry import otlp_attributes, points
-from domain.telemetry.otlp_attributes import Message, Refused, Texts
+from domain.telemetry.otlp_attributes import TOO_MANY, Message, Refused, Texts
 from domain.telemetry.points import METRICS, Kind, Mode
 from domain.telemetry.slots import Slots
 
@@ -27,12 +27,12 @@ _MS = {"": 1.0, "ms": 1.0, "s": 1e3, "us": 1e-3, "ns": 1e-6}
 
 
 class Header(NamedTuple):
-    """What a metric says of all its data points."""
+    """What a metric says of all its data points; a temporality that is not known is None."""
 
     name: str
     unit: str
     shape: str
-    temporality: int | str | None = None
+    temporality: Mode | None = None
     is_monotonic: bool = False
 
 
@@ -99,6 +99,11 @@ class Streams:
         return number
 
 
+def temporality(told: int | str | None) -> Mode | None:
+    """What points of a temporality do; of its many spellings none is kept that a sender made up."""
+    return _TEMPORALITIES.get(told or 0)
+
+
 def header(metric: Message) -> Header | None:
     """What a metric says of its data points; None if it has no data."""
     shape = metric.WhichOneof("data")
@@ -109,7 +114,7 @@ def header(metric: Message) -> Header | None:
         name=metric.name or "",
         unit=metric.unit or "",
         shape=shape,
-        temporality=getattr(data, "aggregation_temporality", None),
+        temporality=temporality(getattr(data, "aggregation_temporality", None)),
         is_monotonic=bool(getattr(data, "is_monotonic", False)),
     )
 
@@ -140,6 +145,11 @@ def stream(resource: Owner, scope: Owner, header: Header) -> Stream:
         return plain._replace(factor=_factor(header), mode=_mode(header))
     except Refused as refusal:
         return plain._replace(refusal=str(refusal))
+
+
+def crowded_out(shape: str) -> Stream:
+    """What stands for all streams of a shape that are too many in one body."""
+    return Stream(place={}, source="", metric="", shape=shape, kind=Kind.GAUGE, refusal=TOO_MANY)
 
 
 def _texts(attributes: Sequence[Message]) -> Texts:
@@ -173,7 +183,7 @@ def _mode(header: Header) -> Mode:
     if header.shape == "summary" or (header.shape == "sum" and _is_latency(header)):
         kept = "a histogram" if header.shape == "sum" else "a histogram with explicit bounds"
         raise Refused(f"is sent as {header.shape}, which is not kept: send {kept}")
-    mode = _TEMPORALITIES.get(header.temporality or 0)
+    mode = header.temporality
     if header.shape == "sum" and not header.is_monotonic:
         if header.name in METRICS or mode is Mode.ADD:
             raise Refused("is a sum that is not monotonic: send a monotonic delta sum or a gauge")

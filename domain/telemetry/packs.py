@@ -3,6 +3,7 @@
 A minute is in a block or in a chunk, never in both: a day is packed only as it was when it was read.
 """
 
+import logging
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from uuid import UUID
@@ -10,6 +11,7 @@ from uuid import UUID
 import asyncpg
 import numpy as np
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from domain.core.db import Database, raw
 from domain.telemetry import blocks, chunks, sketches
@@ -21,6 +23,9 @@ from domain.telemetry.minutes import DAY_S, time
 SETTLED = timedelta(hours=2)
 """So long after its end a day is packed: what comes later is rare, and unpacks it."""
 _DAYS = 16
+_BUSY = ("55P03", "40P01")  # a lock that was not had in time, or never would be
+
+log = logging.getLogger(__name__)
 
 _WAITING = """
 SELECT account_id, shard, day, changes FROM shard_days d
@@ -35,7 +40,8 @@ SELECT shard, source, extract(epoch FROM at)::bigint AS at, cells FROM minutes
 WHERE account_id = $1 AND shard = $2 AND at >= $3 AND at < $4
 """
 _PACKED = """
-UPDATE shard_days SET is_packed = true WHERE account_id = $1 AND shard = $2 AND day = $3 AND changes = $4
+UPDATE shard_days SET is_packed = true
+WHERE account_id = $1 AND shard = $2 AND day = $3 AND changes = $4 AND NOT is_packed
 """
 _FORGET_MINUTES = "DELETE FROM minutes WHERE account_id = $1 AND shard = $2 AND at >= $3 AND at < $4"
 _WRITE_CHUNKS = """
@@ -49,6 +55,7 @@ _WRITE_MINUTES = """
 INSERT INTO minutes (account_id, shard, at, source, cells)
 SELECT $1, $2, * FROM unnest($3::timestamptz[], $4::int[], $5::bytea[])
 """
+_UNPACKED_ONE = "SELECT EXISTS (SELECT FROM shard_days WHERE day = $1 AND NOT is_packed)"
 _UNPACKED = "UPDATE shard_days SET is_packed = false WHERE account_id = $1 AND shard = $2 AND day = $3"
 
 
@@ -125,7 +132,13 @@ def _minutes(rows: Sequence[asyncpg.Record], day: date) -> tuple[list[datetime],
 
 
 async def _free(db: Database, days: Sequence[date]) -> None:
-    """Give the room of partitions that became empty back."""
-    if days:
-        async with db.transaction() as session:
-            await session.execute(text("SELECT empty_minutes_partitions(:days)"), {"days": list(days)})
+    """Give back the room of partitions of which every shard is packed; one that is being read keeps it."""
+    for day in days:
+        try:
+            async with db.transaction() as session:
+                if not await (await raw(session)).fetchval(_UNPACKED_ONE, day):
+                    await session.execute(text("SELECT empty_minutes_partitions(:days)"), {"days": [day]})
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in _BUSY:
+                raise
+            log.info("The partition of %s is in use: its room is given back another time.", day)

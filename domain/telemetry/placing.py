@@ -55,7 +55,8 @@ class Registry:
 
     @property
     def is_full(self) -> bool:
-        return len(self.slots) > _MOST_SLOTS or self._text > _MOST_TEXT
+        names, text = max(len(self.slots), len(self._senders)), self._text + self._senders.text
+        return names > _MOST_SLOTS or text > _MOST_TEXT
 
     async def place(self, decoded: Decoded, sender: Sender, *, at: datetime) -> Placed:
         """Find account, number and source of every row, registering what is new.
@@ -135,6 +136,8 @@ class Registry:
         if (self._number[slot[is_open]] <= 0).any():
             await self._register(slot[is_open], sender.scope, at=at)
         number = self._number[slot]
+        # Meanwhile another request may have forgotten a refusal, so as to ask again.
+        number[number == 0] = _REFUSED
         number[~is_open] = 0
         return number
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum, StrEnum
+from itertools import islice
 
 import msgspec
 
@@ -18,6 +19,7 @@ MAX_TEXT = 200  # characters of an account, a source or the value of a label
 MAX_WHOLE = 2**53 - 1  # beyond it a double skips whole numbers
 MAX_VALUE = 1e200  # so that no sum over minutes reaches infinity
 MAX_COUNT = 10**9  # so that no sum over minutes leaves 64 bits
+MAX_READING = 2**40 - 1  # observations of a running total, since its process began
 MAX_AHEAD_S = 300
 MAX_PROBLEMS = 20
 
@@ -169,6 +171,11 @@ def labels(pairs: Mapping[str, str]) -> Labels:
     return tuple(sorted([pair for pair in pairs.items() if pair[1]]))
 
 
+def nested(pairs: Mapping[str, object]) -> list[str]:
+    """The names of the first labels, as many as there may be, whose values are no texts."""
+    return list(islice((key for key, value in pairs.items() if type(value) is not str), MAX_LABELS))
+
+
 def observations(metric_name: str, count: int | None) -> int | None:
     """`count`, or 1 for a distribution sent without: a value is at least one observation."""
     if count is None and metric(metric_name).kind is Kind.DISTRIBUTION:
@@ -189,13 +196,17 @@ def source_flaws(source: str) -> Iterator[Flaw]:
         yield "source", _wrong_text(source)
 
 
-def identity_flaws(account: str, metric_name: str, pairs: Labels) -> Iterator[Flaw]:
-    """What makes a series unfit, whatever is said of it."""
-    understood = metric(metric_name)
+def account_flaws(account: str) -> Iterator[Flaw]:
     if not account:
         yield "account", "must not be empty"
     if not _TEXT.fullmatch(account):
         yield "account", _wrong_text(account)
+
+
+def identity_flaws(account: str, metric_name: str, pairs: Labels) -> Iterator[Flaw]:
+    """What makes a series unfit, whatever is said of it."""
+    understood = metric(metric_name)
+    yield from account_flaws(account)
     yield from _metric_flaws(understood)
     yield from _label_flaws(pairs, understood)
 
@@ -228,8 +239,9 @@ def value_flaws(point: Point) -> Iterator[Flaw]:
     """What is wrong with a point's value and count."""
     understood = metric(point.metric)
     kind, value = understood.kind, point.value
-    if point.count is not None and not 1 <= point.count <= MAX_COUNT:
-        yield "count", f"must be from 1 to {MAX_COUNT}; leave out a minute without observations"
+    most = MAX_READING if point.mode is Mode.CUMULATIVE else MAX_COUNT
+    if point.count is not None and not 1 <= point.count <= most:
+        yield "count", f"must be from 1 to {most}; leave out a minute without observations"
     elif not math.isfinite(value):
         yield "value", "must be a finite number"
     elif abs(point.total) > MAX_VALUE:

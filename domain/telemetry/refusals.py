@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from domain.telemetry.points import Flaw
+from domain.telemetry.points import Flaw, MalformedRequest
 
+MAX_OBJECTS = 400_000
 MAX_NAME = 64  # characters of a sender's own name for a field that are said back
 
 _MISSING = re.compile(r"Object missing required field `(\w+)`(?: - at `\$\.(.+)`)?")
@@ -14,6 +15,12 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$\.(\w+\
 _WRONG = re.compile(r".* - at `\$\.(.+)`")
 _MALFORMED = re.compile(r"(?:JSON is malformed: )?(.*) \(byte (\d+)\)")
 _INDEX = re.compile(r"\[\d+\]")
+
+
+def require_few_objects(body: bytes) -> None:
+    """So that no JSON takes many times its size once it is read. Raises MalformedRequest."""
+    if body.count(b"{") > MAX_OBJECTS:
+        raise MalformedRequest("The body holds too many objects: send it in parts.")
 
 
 def explain(error: Exception, expected: Mapping[str, str], *, text: bytes) -> Flaw:

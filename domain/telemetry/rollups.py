@@ -20,21 +20,27 @@ from domain.telemetry.blocks import SHARD, Cells
 SETTLED = timedelta(seconds=30)
 """So long after its end a window is rolled up; what comes later is rolled up again."""
 _LOCK = "telemetry.roll_up"
+_BLOCKS = 8_000
+"""So many are read at once, unless one window has more."""
 _BITS = 40  # more than an epoch second takes
 _WINDOWS = {steps.FIVE_MINUTES: 256, steps.HOUR: 128, steps.DAY: 32}
 
 # A fold holds the windows that it marks until it commits: those are left for the next time, since what it
 # changes cannot be seen yet. Days are 23 to 25 hours long.
+_HOLD = """
+SELECT account_id, at FROM dirty_windows d
+WHERE step = $1 AND at <= $2 AND NOT EXISTS (
+  SELECT FROM dirty_windows finer WHERE finer.account_id = d.account_id AND finer.step < $1
+  AND finer.at >= d.at AND finer.at < d.at + $3::interval)
+ORDER BY at, account_id LIMIT $4 FOR UPDATE SKIP LOCKED
+"""
+# Once they are held it is looked again, by a statement of its own: a fold may have marked a finer window and
+# committed between that look and the hold. From now on folds wait to mark these.
 _TAKE = """
-WITH taken AS (
-  SELECT account_id, at FROM dirty_windows d
-  WHERE step = $1 AND at <= $2 AND NOT EXISTS (
-    SELECT FROM dirty_windows finer WHERE finer.account_id = d.account_id AND finer.step < $1
-    AND finer.at >= d.at AND finer.at < d.at + $3::interval)
-  ORDER BY at, account_id LIMIT $4 FOR UPDATE SKIP LOCKED
-)
-DELETE FROM dirty_windows d USING taken
-WHERE d.account_id = taken.account_id AND d.step = $1 AND d.at = taken.at
+DELETE FROM dirty_windows d USING unnest($2::uuid[], $3::timestamptz[]) AS held (account_id, at)
+WHERE d.account_id = held.account_id AND d.step = $1 AND d.at = held.at AND NOT EXISTS (
+  SELECT FROM dirty_windows finer WHERE finer.account_id = d.account_id AND finer.step < $1
+  AND finer.at >= d.at AND finer.at < d.at + $4::interval)
 RETURNING d.account_id, d.at
 """
 _WAITING = """
@@ -52,6 +58,20 @@ SELECT w.ordinality - 1 AS "window", r.shard, extract(epoch FROM r.at)::bigint A
 FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) WITH ORDINALITY AS w (account_id, begins, ends)
 JOIN rollups r ON r.account_id = w.account_id AND r.at >= w.begins AND r.at < w.ends
 WHERE r.at >= $4 AND r.at < $5 AND r.step = $6
+"""
+_MINUTE_BLOCKS = """
+SELECT count(m.account_id) AS size
+FROM unnest($1::uuid[], $2::timestamptz[]) WITH ORDINALITY AS w (account_id, at, place)
+LEFT JOIN minutes m ON m.account_id = w.account_id AND m.at >= w.at AND m.at < w.at + $3::interval
+  AND m.at >= $4 AND m.at < $5::timestamptz + $3::interval
+GROUP BY w.place ORDER BY w.place
+"""
+_ROLLUP_BLOCKS = """
+SELECT count(r.account_id) AS size
+FROM unnest($1::uuid[], $2::timestamptz[]) WITH ORDINALITY AS w (account_id, at, place)
+LEFT JOIN rollups r ON r.account_id = w.account_id AND r.step < 1440 AND r.at >= w.at
+  AND r.at < w.at + $3::interval AND r.at >= $4 AND r.at < $5::timestamptz + $3::interval
+GROUP BY w.place ORDER BY w.place
 """
 _WRITE = """
 INSERT INTO rollups (account_id, step, shard, at, cells)
@@ -94,8 +114,23 @@ async def _take(connection: asyncpg.Connection, step: int, at: datetime) -> list
     """Windows of one length that are over; their marks are taken away."""
     longest = _longest(step)
     over = at - SETTLED - longest
-    rows: list[asyncpg.Record] = await connection.fetch(_TAKE, step, over, longest, _WINDOWS[step])
+    held = await connection.fetch(_HOLD, step, over, longest, _WINDOWS[step])
+    accounts, begins = [row["account_id"] for row in held], [row["at"] for row in held]
+    sizes = np.cumsum(await _sizes(connection, step, accounts, begins))
+    few = max(1, int(np.searchsorted(sizes, _BLOCKS, side="right")))
+    rows: list[asyncpg.Record] = await connection.fetch(_TAKE, step, accounts[:few], begins[:few], longest)
     return rows
+
+
+async def _sizes(
+    connection: asyncpg.Connection, step: int, accounts: Sequence[object], begins: Sequence[datetime]
+) -> list[int]:
+    """How many blocks each window is made of, at the most."""
+    statement = _MINUTE_BLOCKS if step == steps.FIVE_MINUTES else _ROLLUP_BLOCKS
+    if not accounts:
+        return [0]
+    rows = await connection.fetch(statement, accounts, begins, _longest(step), min(begins), max(begins))
+    return [row["size"] for row in rows]
 
 
 async def _recompute(connection: asyncpg.Connection, step: int, taken: Sequence[asyncpg.Record]) -> None:

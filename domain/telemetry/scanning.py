@@ -6,7 +6,8 @@ where lines do not end what they begin, far beyond a line: a body takes time in 
 
 import numpy as np
 
-from domain.telemetry.interning import MAX_SEGMENT, Bytes, inlined, word
+from domain.telemetry.compiling import inlined
+from domain.telemetry.interning import MAX_SEGMENT, Bytes, word
 
 # As numpy's: for whole numbers of Python's own each function would be compiled once a number.
 NEWLINE, RETURN, TAB, SPACE = np.frombuffer(b"\n\r\t ", np.uint8)

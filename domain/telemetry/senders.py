@@ -34,9 +34,14 @@ class Senders:
         self._db, self.most_sources = db, most_sources
         self._index: dict[str, int] = {}
         self._names: list[str] = []
+        self.text = 0  # characters of the names
         self._ids: list[UUID | None] = []
         self._proven: dict[tuple[str, int], datetime] = {}
         self._sources: dict[tuple[str, str], tuple[int, datetime]] = {}
+
+    def __len__(self) -> int:
+        """How many names were asked for, whether there are such accounts or not."""
+        return len(self._names)
 
     def index(self, account: str) -> int:
         """The index of the account with that external id, whether there is one or not."""
@@ -44,6 +49,7 @@ class Senders:
         if found == len(self._names):
             self._names.append(account)
             self._ids.append(None)
+            self.text += len(account)
         return found
 
     def account_id(self, index: int) -> UUID:

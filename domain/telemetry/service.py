@@ -1,5 +1,6 @@
 """Keeps telemetry in shape: partitions are made ahead, and what is older than it is kept is dropped."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -19,25 +20,22 @@ _OLD_CHUNKS = """
 WITH old AS (
   SELECT account_id, shard, day FROM shard_days WHERE day < $1 ORDER BY day LIMIT $2 FOR UPDATE SKIP LOCKED
 ), chunk AS (
-  DELETE FROM chunks c USING old
-  WHERE c.account_id = old.account_id AND c.day = old.day AND c.number / $3 = old.shard
+  DELETE FROM chunks c USING old WHERE c.account_id = old.account_id AND c.day = old.day
+  AND c.number >= old.shard * $3 AND c.number < (old.shard + 1) * $3
 )
 DELETE FROM shard_days d USING old
 WHERE d.account_id = old.account_id AND d.shard = old.shard AND d.day = old.day
 """
+_SHARDS = "SELECT account_id, last_number / $1 AS last_shard FROM account_series"
 _OLD_ROLLUPS = """
-DELETE FROM rollups
-WHERE account_id = ANY (ARRAY(SELECT account_id FROM account_series)) AND step = $1 AND at < $2
+DELETE FROM rollups WHERE account_id = $1 AND step = $2 AND shard = ANY ($3) AND at < $4
 """
-
-
 _UNUSED_MARKS = "DELETE FROM watermarks WHERE received_at < $1"
 _UNUSED_READINGS = """
-DELETE FROM last_readings r USING sources s WHERE s.number = r.source AND s.created_at < $1
-AND NOT EXISTS (SELECT FROM watermarks w WHERE w.account_id = r.account_id AND w.source = r.source)
+DELETE FROM last_readings r USING sources s WHERE s.number = r.source AND s.heard_at < $1
 """
 _UNUSED_SOURCES = """
-DELETE FROM sources s WHERE created_at < $1
+DELETE FROM sources s WHERE heard_at < $1
 AND NOT EXISTS (SELECT FROM watermarks w WHERE w.source = s.number)
 """
 
@@ -59,25 +57,36 @@ async def make_partitions(session: AsyncSession, at: datetime) -> None:
 
 
 async def drop_old(db: Database, at: datetime, keep: Keep) -> int:
-    """Drop what is older than it is kept, and the keys of batches beyond KEEP_BATCHES; the days dropped."""
+    """Drop what is older than it is kept, and the keys of batches beyond KEEP_BATCHES; the days dropped.
+
+    Each part is committed by itself: what is broken off goes on from there the next time.
+    """
+    before = (at - keep.minutes).date()
+    async with db.transaction() as session:
+        await session.execute(text("SET LOCAL lock_timeout = '2s'"))
+        dropped = await session.scalar(text("SELECT drop_minutes_partitions(:before)"), {"before": before})
+    while await _drop_chunks(db, before):
+        pass
     async with db.transaction() as session:
         await session.execute(
             text("DELETE FROM ingest_batches WHERE received_at < :before"), {"before": at - KEEP_BATCHES}
         )
     await _forget_senders(db, at - keep.minutes)
-    before = (at - keep.minutes).date()
-    while await _drop_chunks(db, before):
-        pass
-    for step, kept in (
-        (steps.FIVE_MINUTES, keep.five_minutes),
-        (steps.HOUR, keep.hours),
-        (steps.DAY, keep.days),
-    ):
+    kept = ((steps.FIVE_MINUTES, keep.five_minutes), (steps.HOUR, keep.hours), (steps.DAY, keep.days))
+    await _drop_rollups(db, [(step, at - long) for step, long in kept])
+    return int(dropped or 0)
+
+
+async def _drop_rollups(db: Database, before: Sequence[tuple[int, datetime]]) -> None:
+    """Account by account, by the key."""
+    async with db.read() as session:
+        accounts = await (await raw(session)).fetch(_SHARDS, SHARD)
+    for account_id, last_shard in accounts:
         async with db.transaction() as session:
-            await (await raw(session)).execute(_OLD_ROLLUPS, step, at - kept)
-    async with db.transaction() as session:
-        dropped = await session.scalar(text("SELECT drop_minutes_partitions(:before)"), {"before": before})
-        return int(dropped or 0)
+            connection = await raw(session)
+            for step, at in before:
+                shards = list(range(last_shard + 1))
+                await connection.execute(_OLD_ROLLUPS, account_id, step, shards, at)
 
 
 async def _forget_senders(db: Database, before: datetime) -> None:

@@ -74,16 +74,20 @@ class Slots:
 
 
 def misfits(
-    flags: NDArray[np.uint8], total: NDArray[np.float64], count: NDArray[np.int64]
+    flags: NDArray[np.uint8],
+    total: NDArray[np.float64],
+    count: NDArray[np.int64],
+    *,
+    most: NDArray[np.int64] | int = MAX_COUNT,
 ) -> NDArray[np.bool_]:
     """Which values cannot be kept, as `points.value_flaws` says one by one; `total` is the sum of `count`.
 
-    `count` is 0 where there is none.
+    `count` is 0 where there is none, and `most` at most.
     """
     whole = (flags & WHOLE) != 0
     negative = ((flags & NOT_NEGATIVE) != 0) & (total < 0)
     with np.errstate(invalid="ignore"):
         unwhole = whole & ((total != np.floor(total)) | (np.abs(total) > MAX_WHOLE) | (count != 0))
-        beyond = ~(np.abs(total) <= MAX_VALUE) | (count < 0) | (count > MAX_COUNT)
+        beyond = ~(np.abs(total) <= MAX_VALUE) | (count < 0) | (count > most)
     misfit: NDArray[np.bool_] = negative | unwhole | beyond
     return misfit

@@ -1,7 +1,7 @@
 """The two series that a SERVER span belongs to: requests by path, method and status, and their latency."""
 
 from domain.telemetry import otlp_attributes, span_labels
-from domain.telemetry.otlp_attributes import Message, Refused, Texts
+from domain.telemetry.otlp_attributes import MAX_NEW, TOO_MANY, Message, Refused, Texts
 from domain.telemetry.slots import Slots
 
 REQUESTS, LATENCY = "api.requests", "api.latency"
@@ -14,6 +14,7 @@ class Finder:
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
         self._known: dict[object, tuple[int, int]] = {}
+        self._new = 0
 
     def find(self, span: Message, place: Texts) -> tuple[int, int]:
         """The slots of requests and latency; `place` is what the owners of the span say. Raises Refused."""
@@ -26,6 +27,9 @@ class Finder:
         key = span.name, status, *place.items(), None, *told.items()
         slots = self._known.get(key)
         if slots is None:
+            self._new += 1
+            if self._new > MAX_NEW:
+                raise Refused(TOO_MANY)
             is_error = status in _ERROR
             slots = self._known[key] = self._find(span.name or "", place | told, is_error=is_error)
         return slots

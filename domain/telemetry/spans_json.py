@@ -4,6 +4,7 @@ import msgspec
 
 from domain.telemetry.otlp_messages import KeyValue, Message, Unsigned
 from domain.telemetry.points import MalformedRequest
+from domain.telemetry.refusals import require_few_objects
 
 
 class Owner(Message):
@@ -47,6 +48,7 @@ _decoder = msgspec.json.Decoder(Request, strict=False)
 
 def read(body: bytes) -> Request:
     """Raises MalformedRequest."""
+    require_few_objects(body)
     try:
         return _decoder.decode(body.decode())
     except RecursionError:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from domain.telemetry.interning import Bytes, inlined, word
+from domain.telemetry.compiling import inlined
+from domain.telemetry.interning import Bytes, word
 
 VARINT, FIXED64, LENGTH, GROUP, GROUP_END, FIXED32 = range(6)
 LONG, SHORT = 10, 5  # bytes of a number at most, and of a tag or a length

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.telemetry import wire_fields
-from domain.telemetry.interning import Bytes, inlined, word
+from domain.telemetry.compiling import inlined
+from domain.telemetry.interning import Bytes, word
 from domain.telemetry.wire import LENGTH, LONG, VARINT, field, varint
 from domain.telemetry.wire_fields import Fields
 

@@ -7,7 +7,8 @@ from google.protobuf.descriptor import FieldDescriptor
 from numpy.typing import NDArray
 
 from domain.telemetry import wire_grammar
-from domain.telemetry.interning import Bytes, inlined
+from domain.telemetry.compiling import inlined
+from domain.telemetry.interning import Bytes
 from domain.telemetry.wire import FIXED64, LENGTH, VARINT, field
 
 STRANGE, IGNORED, TIME, START, FLAGS, DOUBLE, INT, COUNT, SUM, ZEROS, SCALE = range(11)

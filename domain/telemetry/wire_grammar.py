@@ -8,7 +8,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from numpy.typing import NDArray
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from domain.telemetry.interning import Bytes, inlined
+from domain.telemetry.compiling import inlined
+from domain.telemetry.interning import Bytes
 from domain.telemetry.wire import are_varints, is_text
 
 _NAMES = (

@@ -7,7 +7,8 @@ import numpy as np
 from google.protobuf.descriptor import Descriptor
 from numpy.typing import NDArray
 
-from domain.telemetry.interning import Bytes, compiled
+from domain.telemetry.compiling import compiled
+from domain.telemetry.interning import Bytes
 from domain.telemetry.wire import LENGTH, field
 
 _MAX_DEPTH = 100

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.telemetry import interning, wire_buckets, wire_fields, wire_grammar
-from domain.telemetry.interning import Bytes, Tables, compiled, inlined
+from domain.telemetry.compiling import compiled, inlined
+from domain.telemetry.interning import Bytes, Tables
 from domain.telemetry.wire_buckets import Kept
 from domain.telemetry.wire_fields import Fields
 from domain.telemetry.wire_grammar import EXPONENTIAL, GAUGE, HISTOGRAM, SUM

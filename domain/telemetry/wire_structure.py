@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.telemetry import wire_grammar
-from domain.telemetry.interning import MISSING, Bytes, Tables, compiled, inlined, lookup
+from domain.telemetry.compiling import compiled, inlined
+from domain.telemetry.interning import MISSING, Bytes, Tables, lookup
 from domain.telemetry.wire import GROUP, GROUP_END, LENGTH, VARINT, field
 from domain.telemetry.wire_grammar import (
     EXPONENTIAL,

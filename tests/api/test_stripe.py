@@ -166,9 +166,11 @@ async def test_a_body_beyond_the_limit_is_refused_also_once_unpacked(
     http: httpx.AsyncClient, db: Database
 ) -> None:
     path, large = await path_of(db), b" " * (9 * 1024 * 1024)
+    packed = gzip.compress(large)
+    header = {"stripe-signature": signed(packed, at=now(), secret=SECRET)}
     replies = [
         await post(http, path, large),
-        await http.post(path, content=gzip.compress(large), headers={"content-encoding": "gzip"}),
+        await http.post(path, content=packed, headers={**header, "content-encoding": "gzip"}),
     ]
     assert [reply.status_code for reply in replies] == [413, 413]
 
@@ -237,3 +239,30 @@ async def test_events_and_signatures_in_many_at_once_each_count_once(
     replies = await asyncio.gather(*(post(http, path, one) for one in made * 4))
     assert {reply.status_code for reply in replies} == {200}
     assert sum((await logged(worker_db)).values()) == 10 * 1001
+
+
+async def test_what_cannot_be_proven_is_refused_before_its_body_is_read(
+    http: httpx.AsyncClient, db: Database
+) -> None:
+    path, large = await path_of(db), b" " * (9 * 1024 * 1024)
+    unsigned = [await http.post(path, content=large)]
+    unsigned.append(await http.post(path, content=large, headers={"stripe-signature": "t=1,v1=x"}))
+    assert [reply.status_code for reply in unsigned] == [400, 400]
+    unknown = await post(http, f"{PATH}?endpoint=00000000-0000-0000-0000-000000000000", large)
+    assert unknown.status_code == 404
+
+
+async def test_a_body_is_at_most_a_mebibyte(http: httpx.AsyncClient, db: Database) -> None:
+    path = await path_of(db)
+    replies = [await post(http, path, b" " * size) for size in (1024 * 1024, 1024 * 1024 + 1)]
+    assert [reply.status_code for reply in replies] == [400, 413]
+
+
+async def test_stripe_waits_for_no_room_that_telemetry_takes(
+    http: httpx.AsyncClient, db: Database, api: Api
+) -> None:
+    path = await path_of(db, await make.account(db))
+    admission = api.app.state.process.intake.admission
+    with admission.enter(now()) as room:
+        room.take(admission.most_bytes)
+        assert (await post(http, path, bodies.body(paid()))).status_code == 200

@@ -295,3 +295,28 @@ def test_one_to_ten_thousand_series_are_registered_at_once(size: int, message: s
 def test_labels_are_not_nested_without_end() -> None:
     with pytest.raises(MalformedRequest, match="is nested too deeply"):
         columnar.parse_series(b'{"series": [{"labels": {"a": ' + b"[" * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("", "must not be empty"),
+        ("a\0", "must not hold control characters"),
+        ("a" * 201, "must have at most 200 characters"),
+    ],
+)
+def test_an_account_that_cannot_be_one_is_refused_before_it_is_looked_for(name: str, told: str) -> None:
+    body = json.dumps({"accounts": [account(), account(account=name)]}).encode()
+    with pytest.raises(PointsRejected) as caught:
+        columnar.parse(body)
+    assert caught.value.problems == (Problem(1, "accounts[1].account", told),)
+
+
+def test_a_body_has_only_so_many_accounts() -> None:
+    [problem] = refused(*[account()] * 1_001)
+    assert problem == Problem(1, "accounts", "must be at most 1000")
+
+
+def test_a_body_of_too_many_objects_is_not_read() -> None:
+    with pytest.raises(MalformedRequest, match="holds too many objects: send it in parts"):
+        columnar.parse(b'{"accounts": [' + b"{}," * 400_000 + b"{}]}")

@@ -418,3 +418,17 @@ async def test_the_app_may_know_when_the_oldest_point_came_and_nothing_else_of_t
     assert await cleaner.fetchval(row, "vitals_app")
     assert not await cleaner.fetchval(row, "vitals_backup")
     assert not await cleaner.fetchval("SELECT has_table_privilege('vitals_app', 'ingest_log', 'SELECT')")
+
+
+def test_without_a_key_the_same_bytes_are_another_request_at_another_door_or_as_history() -> None:
+    asked = [
+        request(b"{}", door="/v1/metrics"),
+        request(b"{}", door="/v1/traces"),
+        request(b"{}", door="/v1/metrics", is_backfill=True),
+    ]
+    assert len({one.key for one in asked}) == 3
+    assert request(b"{}", door="/v1/metrics").key == asked[0].key
+
+
+def test_a_statement_beyond_the_limits_of_the_server_is_no_outage() -> None:
+    assert not is_outage(asyncpg.StatementTooComplexError())

@@ -258,3 +258,12 @@ def test_any_bytes_give_points_or_a_refusal(changes: dict[str, Any], noise: byte
     for sent in (body, body[:place] + noise + body[place:], body[:place], noise):
         with suppress(PointsRejected):
             assert len(decode(sent))
+
+
+def test_of_labels_that_are_no_texts_the_first_are_named() -> None:
+    line = {"account": "m-1", "metric": "queue.depth", "at": "2026-11-23T10:01:00Z", "value": 1}
+    labels = {f"l{number}": number for number in range(1_000)}
+    at = datetime(2026, 11, 23, 10, 5, tzinfo=UTC)
+    with pytest.raises(PointsRejected) as caught:
+        ndjson.Decoder(Slots()).decode(json.dumps({**line, "labels": labels}).encode(), at=at, oldest=at)
+    assert caught.value.total == 16

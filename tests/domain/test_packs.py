@@ -180,3 +180,35 @@ def test_what_is_no_chunk_is_refused(blob: bytes) -> None:
         chunks.decode([blob])
     except CorruptBytes:
         return
+
+
+async def test_late_points_of_many_days_unpack_one_a_turn_and_hold_nobody_back(
+    db: Database, worker_db: Database
+) -> None:
+    account = await make.account(db, time_zone="UTC")
+    name = account.external_id
+    days = [point(name, 1440 * day, 1) for day in range(3)]
+    later = NEXT + timedelta(days=3)
+    await sending.send(db, *days, at=later)
+    for work in (fold, roll_up, packs.pack):
+        while await work(worker_db, later):
+            pass
+    assert await count(worker_db, Chunk) == 3
+
+    corrections = [point(name, 1440 * day, 5 + day) for day in range(3)]
+    await sending.send(db, *corrections, point(name, 1440 * 3, 9), at=later)
+    assert [await fold(worker_db, later) for _ in range(4)] == [2, 1, 1, 0]
+    assert await count(worker_db, Chunk) == 0
+    assert (await values(worker_db))[0] == 5
+
+
+async def test_points_of_more_blocks_than_are_written_at_once_are_folded_in_turns(
+    db: Database, worker_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("domain.telemetry.fold._BLOCKS", 4)
+    account = await make.account(db, time_zone="UTC")
+    for start in (0, 5):
+        sent = (point(account.external_id, at, at + 1) for at in range(start, start + 5))
+        await sending.send(db, *sent, at=NEXT)
+    assert [await fold(worker_db, NEXT) for _ in range(4)] == [4, 4, 2, 0]
+    assert await values(worker_db) == {at: at + 1 for at in range(10)}

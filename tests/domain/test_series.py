@@ -322,3 +322,15 @@ async def test_a_registry_grows_with_its_slots(db: Database) -> None:
     assert placed(await place(registry, many[::-1])) == [
         (account.id, number, float(2_999 - value)) for _, number, value in rows[::-1]
     ]
+
+
+async def test_names_of_accounts_that_are_none_fill_a_registry_too(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("domain.telemetry.placing._MOST_TEXT", 300)
+    registry, sender = Registry(db), Sender("operator", "key:a")
+    for letter in "ab":
+        assert not registry.is_full
+        wanted = [(letter * 200, np.array([1], np.int32))]
+        assert await registry.load(wanted, sender, at=NOON) == {letter * 200}
+    assert registry.is_full

@@ -438,3 +438,17 @@ def test_a_reply_is_empty_or_counts_the_spans_and_tells_of_the_first() -> None:
     assert len(told.error_message.split("; ")) == 20
     partial = json.loads(spans.reply(refused[:1], as_json=True))["partialSuccess"]
     assert partial == {"rejectedSpans": "2", "errorMessage": "span 1: a end is missing"}
+
+
+def test_routes_beyond_what_a_body_may_have_are_refused_singly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("domain.telemetry.span_series.MAX_NEW", 2)
+    sent = [span(with_={"http.route": f"/{number % 3}"}) for number in range(4)]
+    found = by_json(request(*sent), Slots())
+    told = "is one of too many new series in a body: send it in parts"
+    assert [(one.number, one.message) for one in found.problems] == [(3, told)]
+
+
+def test_a_body_of_too_many_objects_is_not_read() -> None:
+    body = b'{"resourceSpans": [' + b"{}," * 400_000 + b"{}]}"
+    with pytest.raises(MalformedRequest, match="holds too many objects: send it in parts"):
+        spans.Decoder(Slots()).json(body, at=NOW, oldest=NOW)

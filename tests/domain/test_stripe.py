@@ -465,3 +465,8 @@ def test_every_alert_of_stripes_health_is_to_be_resolved() -> None:
 def test_an_unreadable_object_is_named_by_its_field() -> None:
     with pytest.raises(Unreadable, match=r"\$\.amount"):
         facts.of(parsed(event("charge.succeeded", charge(amount="10.00"))))
+
+
+def test_a_merchant_is_named_by_an_id_or_not_at_all() -> None:
+    named = event("charge.succeeded", charge(on_behalf_of="a\0", destination="acct_9"))
+    assert facts.merchant(events.parse(bodies.body(named))) == "acct_9"

@@ -243,7 +243,7 @@ async def test_a_merchants_endpoint_writes_to_its_own_account_and_those_below_it
         name: value for (name, metric, *_), value in (await logged(worker_db)).items() if metric == COUNT
     }
     assert counted == {own.external_id: 2, below.external_id: 1}
-    assert await waiting.take_mapped(worker_db, NOON) == 0
+    assert await waiting.take_mapped(worker_db, Settings(), NOON) == 0
 
 
 COUNT = "payments.count"
@@ -292,9 +292,9 @@ async def test_what_waited_for_its_account_is_taken_in_once_it_is_mapped(
     ]
     assert await received(db, platform, *made, made[0]) == [State.UNMAPPED] * 3 + [None]
     assert [row.payload for row in await kept(worker_db)] == [bodies.body(one) for one in sorted_by_id(made)]
-    assert await waiting.take_mapped(worker_db, NOON) == 0
+    assert await waiting.take_mapped(worker_db, Settings(), NOON) == 0
     await mapped(db, "acct_1", account)
-    taken = await asyncio.gather(*(waiting.take_mapped(worker_db, NOON) for _ in range(3)))
+    taken = await asyncio.gather(*(waiting.take_mapped(worker_db, Settings(), NOON) for _ in range(3)))
     assert sum(taken) == 3
     rows = await kept(worker_db)
     assert {(row.state, row.account_id, row.payload) for row in rows} == {(State.TAKEN, account.id, None)}
@@ -316,7 +316,7 @@ async def test_what_waited_and_came_by_another_endpoint_meanwhile_counts_once(
     assert await received(db, await endpoint(db), paid | {"account": "acct_1"}) == [State.UNMAPPED]
     assert await received(db, await endpoint(db, account), paid) == [State.TAKEN]
     await mapped(db, "acct_1", account)
-    assert await waiting.take_mapped(worker_db, NOON) == 1
+    assert await waiting.take_mapped(worker_db, Settings(), NOON) == 1
     assert sorted(row.state for row in await kept(worker_db)) == [State.IGNORED, State.TAKEN]
     assert sum((await logged(worker_db)).values()) == 1001
 
@@ -332,7 +332,7 @@ async def test_one_event_that_cannot_be_taken_in_does_not_stop_the_others(
             update(StripeEvent).where(StripeEvent.id == made[0]["id"]).values(payload=b"not an event")
         )
     await mapped(db, "acct_1", account)
-    assert await waiting.take_mapped(worker_db, NOON) == 2
+    assert await waiting.take_mapped(worker_db, Settings(), NOON) == 2
     states = {row.id: (row.state, row.remark) for row in await kept(worker_db)}
     assert states[made[0]["id"]] == (State.FAILED, "The body is not JSON.")
     assert states[made[1]["id"]] == (State.TAKEN, None)
@@ -426,7 +426,7 @@ async def test_a_removed_endpoint_is_found_no_more_and_its_events_wait_for_nothi
     with pytest.raises(EndpointNotFound):
         await endpoints.find(db, platform.id, SEAL, at=NOON)
     await mapped(db, "acct_1", await make.account(db))
-    assert await waiting.take_mapped(worker_db, NOON) == 0
+    assert await waiting.take_mapped(worker_db, Settings(), NOON) == 0
 
 
 async def test_an_unfit_secret_makes_no_endpoint(db: Database) -> None:

@@ -5,10 +5,10 @@ would, starts the server again whenever it ends.
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from ops.embedded.postgres import Postgres
 from ops.embedded.processes import Process, spawn, stop_all, wait_until
 
 _PRIVATE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
-_TRIAL = [*_PRIVATE, "mount", "-t", "tmpfs", "vitals", "/mnt"]
+_TRIAL = [*_PRIVATE, "mount", "-t", "tmpfs", "vitals", tempfile.gettempdir()]
 _AGAIN_AFTER_S = 0.5
 _MOVED = "moved"
 _PIECES = (1 << 20, 1 << 12)
@@ -51,10 +51,6 @@ class SmallDisk:
                 except OSError:
                     continue
 
-    @property
-    def free(self) -> int:
-        return shutil.disk_usage(self._ballast.parent).free
-
     def make_room(self) -> None:
         self._ballast.unlink()
 
@@ -64,7 +60,7 @@ def small_disk(place: Path, *, size: int) -> Iterator[SmallDisk]:
     """One of `size` bytes with a Postgres on it, which is kept running meanwhile."""
     place.mkdir()
     postgres, log = Postgres(place, log=place / "postgres.log"), place / "small-disk.log"
-    argv = [*_PRIVATE, sys.executable, "-m", "tests.faults.small_disk", place, str(size)]
+    argv = [*_PRIVATE, sys.executable, "-m", "tests.faults.small_disk", str(place), str(size)]
     process = spawn(argv, log=log)
     try:
         moved = place / _MOVED

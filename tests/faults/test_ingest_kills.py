@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.installation import Installation, installation, wait_for
-from tests.faults.numbered import SIZE, Numbers, Senders, require_same, stored
+from tests.faults.installation import Installation, installation
+from tests.faults.numbered import SIZE, Numbers, require_same, stored
+from tests.faults.senders import Senders
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 LONG = 100_000 // SIZE
@@ -34,10 +35,10 @@ def send_during(running: Installation, strike: Strike, *, requests: int, times: 
     with Senders(numbers, urls=urls, key=running.sender_key(), requests=requests) as senders:
         for time in range(times):
             senders.allow(share)
-            after = time * share + moments.randrange(share * 9 // 10)
-            wait_for(lambda after=after: len(senders.acknowledged) >= after or senders.failures)
+            senders.wait_for(time * share + moments.randrange(share * 9 // 10))
             with strike(time):
                 senders.allow(4)
+    senders.repeat()
     assert senders.acknowledged == set(range(requests))
     assert [reply for reply in senders.heard if reply and not (reply.status == 200 or reply.is_refusal)] == []
     running.wait_until_folded()
