@@ -52,7 +52,6 @@ ON CONFLICT (account_id, step, at) DO UPDATE SET at = excluded.at
 
 # Two numbers in one, which sorts much faster than pairs: windows are fewer than 2^36.
 _BITS, _LOW = 36, (1 << 36) - 1
-_SHARDS = 2**31 // SHARD
 
 ShardDay = tuple[UUID, int, date]
 """An account, a shard of it, and a day (UTC)."""
@@ -114,11 +113,12 @@ async def packed(connection: asyncpg.Connection, points: Columns) -> NDArray[np.
 
 def _shard_days(points: Columns) -> tuple[NDArray[np.int64], list[ShardDay]]:
     """For each point the index of its shard's day among those of all."""
-    shard = points.account.astype(np.int64) * _SHARDS + points.number // SHARD
-    pairs, place = np.unique((shard << _BITS) + points.at // DAY_S, return_inverse=True)
+    shards, days = int(points.number.max()) // SHARD + 1, int(points.at.max()) // DAY_S + 1
+    shard = points.account.astype(np.int64) * shards + points.number // SHARD
+    pairs, place = np.unique(shard * days + points.at // DAY_S, return_inverse=True)
     return place, [
-        (points.accounts[shard // _SHARDS], shard % _SHARDS, time(day * DAY_S).date())
-        for shard, day in zip((pairs >> _BITS).tolist(), (pairs & _LOW).tolist(), strict=True)
+        (points.accounts[pair // days // shards], pair // days % shards, time(pair % days * DAY_S).date())
+        for pair in pairs.tolist()
     ]
 
 

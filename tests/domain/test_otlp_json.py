@@ -2,6 +2,7 @@
 
 import json
 from random import Random
+from typing import Any
 
 import pytest
 from google.protobuf.json_format import MessageToJson
@@ -45,7 +46,7 @@ def test_a_body_of_too_many_objects_is_not_read() -> None:
 def test_a_temporality_that_a_sender_made_up_is_not_remembered() -> None:
     reader = otlp_json.Reader(Slots())
     for made_up in ("x", "y", 17):
-        data = {"aggregationTemporality": made_up, "isMonotonic": True, "dataPoints": []}
+        data: dict[str, Any] = {"aggregationTemporality": made_up, "isMonotonic": True, "dataPoints": []}
         metric = {"name": "api.requests", "sum": data}
         reader.read(json.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}).encode())
     assert len(reader._streams) == 1
@@ -64,7 +65,7 @@ def test_new_series_beyond_what_a_body_may_have_are_refused_singly(is_json: bool
     for name, place in zip(names, places, strict=True):
         metric = metrics.add(name=name) if are_metrics or not metrics else metrics[0]
         point = metric.gauge.data_points.add(as_int=1, time_unix_nano=int(NOW.timestamp()) * 10**9)
-        point.attributes.add(key="vitals.label.place").value.string_value = place
+        point.attributes.add(key="place").value.string_value = place
     decoder = otlp.Decoder(Slots())
     if is_json:
         found = decoder.json(MessageToJson(request).encode(), at=NOW, oldest=OLDEST)

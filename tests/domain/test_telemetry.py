@@ -15,7 +15,7 @@ from domain.core.db import Database
 from domain.telemetry import blocks, merging, queries, rollups, sketches
 from domain.telemetry.fold import fold
 from domain.telemetry.merging import Rows
-from domain.telemetry.models import Series
+from domain.telemetry.models import Series, ShardDay
 from domain.telemetry.points import Mode, Point
 from domain.telemetry.windows import Resolution, Window
 from tests import make, sending
@@ -201,3 +201,12 @@ def _rows(batch: list[tuple[int, int, int, Mode]]) -> Rows:
         mode == Mode.REPLACE,
         sketches.none(len(batch)),
     )
+
+
+async def test_days_of_many_accounts_are_told_apart(db: Database, worker_db: Database) -> None:
+    accounts = [await make.account(db) for _ in range(80)]
+    await send(db, [point(account.external_id, 0, 1, outcome="approved") for account in accounts])
+    assert await fold(worker_db, NOW) == 80
+    async with worker_db.read() as session:
+        days = await session.execute(select(ShardDay.account_id, ShardDay.shard, ShardDay.day))
+        assert {tuple(row) for row in days} == {(account.id, 0, NINE.date()) for account in accounts}
