@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from sqlalchemy import text
-
 from domain.core.db import Database
 from domain.telemetry import outages
 from domain.telemetry.outages import Unavailable
@@ -72,8 +70,10 @@ class Admission:
 
     async def look(self) -> None:
         """See how far the workers are behind."""
-        async with self._db.read() as session:
-            self._oldest_at = await session.scalar(text("SELECT oldest_logged()"))
+        async with self._db.engine.connect() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert driver is not None, "it is connected"
+            self._oldest_at = await driver.fetchval("SELECT oldest_logged()")
 
     async def _keep_looking(self) -> None:
         while True:
