@@ -71,8 +71,10 @@ class Senders:
     """
 
     def __init__(self, numbers: Numbers, *, urls: Sequence[str], key: str, requests: int) -> None:
-        self._numbers, self._urls, self._key = numbers, urls, key
-        self._requests, self._next = requests, count()
+        self._bodies = [
+            numbers.body(request) for request in range(requests)
+        ]  # they send, and do nothing else
+        self._urls, self._key, self._next = urls, key, count()
         self._allowed, self._gate = 0, threading.Condition()
         self._given_up = False
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(_SENDERS)]
@@ -80,15 +82,17 @@ class Senders:
         self.heard: Counter[Reply | None] = Counter()
         self.failures: list[BaseException] = []
 
-    def allow(self, requests: int) -> None:
-        """Let them send so many more."""
+    def allow(self, requests: int, *, until: int = 0) -> None:
+        """Let them send so many more; return once so many more are acknowledged, or a sender failed."""
+        enough = len(self.acknowledged) + until
         with self._gate:
             self._allowed += requests
             self._gate.notify_all()
+        wait_for(lambda: len(self.acknowledged) >= enough or self.failures)
 
-    def wait_for(self, acknowledged: int) -> None:
-        """Return once so many requests were acknowledged, or a sender failed."""
-        wait_for(lambda: len(self.acknowledged) >= acknowledged or self.failures)
+    def wait_for_all(self) -> None:
+        """Return once all that they were allowed is acknowledged, or a sender failed."""
+        wait_for(lambda: len(self.acknowledged) >= self._allowed or self.failures)
 
     def wait_for_refusals(self, times: int) -> None:
         """Return once so many more answers were refusals, or a sender failed."""
@@ -116,7 +120,7 @@ class Senders:
     def __exit__(self, kind: object, *_: object) -> None:
         """Return once all requests were acknowledged; after a failure, once all senders gave up."""
         self._given_up = kind is not None
-        self.allow(self._requests)
+        self.allow(len(self._bodies))
         for one in self._threads:
             one.join()
         if self.failures and kind is None:
@@ -136,7 +140,7 @@ class Senders:
 
     def _turns(self) -> Iterator[int]:
         """One of all requests after the other, each once it is allowed."""
-        for request in takewhile(lambda one: one < self._requests, self._next):
+        for request in takewhile(lambda one: one < len(self._bodies), self._next):
             with self._gate:
                 while request >= self._allowed:
                     self._gate.wait()
@@ -146,7 +150,7 @@ class Senders:
 
     def _send(self, line: Line, request: int, urls: Sequence[str]) -> None:
         """Until it is acknowledged: each time to the next of these processes."""
-        body, key = self._numbers.body(request), f"request {request}" if request % 2 else None
+        body, key = self._bodies[request], f"request {request}" if request % 2 else None
         for attempt in count(request):
             reply = line.post(urls[attempt % len(urls)], body, key)
             self.heard[reply] += 1

@@ -50,14 +50,14 @@ def test_a_full_disk_is_refused_and_loses_nothing_and_ends_when_there_is_room(
     numbers, before = Numbers(accounts), api.pid
     with Senders(numbers, urls=[api.url], key=running.sender_key(), requests=requests) as senders:
         senders.allow(requests // 4)
-        senders.wait_for(requests // 4)
+        senders.wait_for_all()
 
         disk.fill()
         senders.allow(requests // 2)
         fill_the_pages_that_are_left(running)
         senders.wait_for_refusals(20)
         disk.make_room()
-        senders.wait_for(requests // 2)
+        senders.wait_for_all()
 
         disk.fill()
         ask_for_more_log(running)

@@ -13,7 +13,7 @@ from tests.faults.numbered import SIZE, Numbers, require_same, stored
 from tests.faults.senders import Senders
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-LONG = 100_000 // SIZE
+LONG, _MEANWHILE = 100_000 // SIZE, 4
 
 
 @pytest.fixture(scope="module")
@@ -24,23 +24,41 @@ def running(room: Path) -> Iterator[Installation]:
         yield made
 
 
+@pytest.fixture
+def slow_commits(running: Installation) -> Iterator[None]:
+    """Every commit pauses between its record and the flush of it: most kills fall there, and others queue."""
+    configure(running, "SET commit_delay = 30000", "SET commit_siblings = 0")
+    yield
+    configure(running, "RESET commit_delay", "RESET commit_siblings")
+
+
+def configure(running: Installation, *changes: str) -> None:
+    for change in changes:
+        running.fetch(f"ALTER SYSTEM {change}")
+    running.fetch("SELECT pg_reload_conf()")
+
+
 Strike = Callable[[int], AbstractContextManager[None]]
 
 
 def send_during(running: Installation, strike: Strike, *, requests: int, times: int) -> Senders:
-    """Send so many requests, and strike so many times while some are under way; then look for all points."""
+    """Send so many requests, strike so many times while some are under way, and look for all points.
+
+    Only then are all sent once more: before, that would bring back what was lost.
+    """
     accounts = [running.account(), running.account()]
     numbers, urls = Numbers(accounts), [api.url for api in running.apis]
     moments, share = random.Random(times), requests // times
     with Senders(numbers, urls=urls, key=running.sender_key(), requests=requests) as senders:
         for time in range(times):
-            senders.allow(share)
-            senders.wait_for(time * share + moments.randrange(share * 9 // 10))
+            senders.allow(share - _MEANWHILE, until=moments.randrange(share // 2))
             with strike(time):
-                senders.allow(4)
-    senders.repeat()
+                senders.allow(_MEANWHILE)
     assert senders.acknowledged == set(range(requests))
     assert [reply for reply in senders.heard if reply and not (reply.status == 200 or reply.is_refusal)] == []
+    running.wait_until_folded()
+    require_same(stored(running, accounts), numbers.cells(range(requests)))
+    senders.repeat()
     running.wait_until_folded()
     require_same(stored(running, accounts), numbers.cells(range(requests)))
     return senders
@@ -54,7 +72,7 @@ def of_size(times: int) -> pytest.MarkDecorator:
 
 @of_size(times=20)
 def test_an_api_killed_at_random_moments_loses_and_doubles_nothing(
-    running: Installation, requests: int, times: int
+    running: Installation, slow_commits: None, requests: int, times: int
 ) -> None:
     @contextmanager
     def killed(time: int) -> Iterator[None]:
@@ -69,20 +87,6 @@ def test_an_api_killed_at_random_moments_loses_and_doubles_nothing(
 
     senders = send_during(running, killed, requests=requests, times=times)
     assert senders.heard[None] > 0  # requests were lost
-
-
-@pytest.fixture
-def slow_commits(running: Installation) -> Iterator[None]:
-    """Every commit has a pause between its record and the flush of it, in which most kills then fall."""
-    configure(running, "SET commit_delay = 30000", "SET commit_siblings = 0")
-    yield
-    configure(running, "RESET commit_delay", "RESET commit_siblings")
-
-
-def configure(running: Installation, *changes: str) -> None:
-    for change in changes:
-        running.fetch(f"ALTER SYSTEM {change}")
-    running.fetch("SELECT pg_reload_conf()")
 
 
 @of_size(times=10)
